@@ -15,11 +15,12 @@ from edgekd.devices.catalogue import probe_device
 from edgekd.errors import ConfigurationError, MissingError, Place, Problem
 from edgekd.export.kernels.precision import precision_of_file
 from edgekd.export.kernels.read import kernels_of_file
-from edgekd.ir.backends import BACKENDS, formats_of
+from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.measure.models import find_models, names_of
 from edgekd.measure.prediction.predict import ModelOnBackend, Unfit
 from edgekd.measure.tables import (
     LatencyTable,
+    of_one_state,
     profile_command,
     read_table,
     tables_called,
@@ -48,7 +49,7 @@ def known_of(
     """
     if files:
         read = tuple(read_table(path) for path in files)
-        if len({table.fingerprint.digest() for table in read}) > 1:
+        if not of_one_state(read):
             raise ConfigurationError.one(
                 "the tables given are of different devices, or of one in different states",
                 "give those of one fingerprint: see them with edgekd tables list",
@@ -59,16 +60,16 @@ def known_of(
             counts = ", ".join(str(count) for count in sorted({table.threads for table in read}))
             raise MissingError(f"the tables given are of {counts} threads, not {threads}", "give --threads")
         note = f"the tables given are of {read[0].device}" if read[0].device != device else ""
-        return KnownTables(read[0].fingerprint, same, (), note)
+        return KnownTables(_fullest(read), same, (), note)
     damaged: list[str] = []
     try:
         fingerprint = probe_device(device, notice).fingerprint
     except MissingError as error:  # busy, out of reach, or known by imported tables alone
         kept = tuple(table for table in tables_called(device, note=damaged.append) if table.threads == threads)
-        if len({table.fingerprint.digest() for table in kept}) != 1:
+        if not of_one_state(kept):
             raise  # none, or several states of it, and the present one is unknown
         note = f"{device} was not asked what it is now: {error.message}"
-        return _with_others(kept[0].fingerprint, kept, threads, [note, *damaged])
+        return _with_others(_fullest(kept), kept, threads, [note, *damaged])
     found = tables_of(fingerprint, threads, note=damaged.append)
     if not found:
         before = bool(tables_called(device, note=damaged.append))
@@ -79,6 +80,11 @@ def known_of(
             f"measure one, once for all later predictions: {profile_command(device, threads)}",
         )
     return _with_others(fingerprint, found, threads, damaged)
+
+
+def _fullest(tables: Sequence[LatencyTable]) -> Fingerprint:
+    """The device that tables of one state are of, with the most runtimes: another package's may have come later."""
+    return max((table.fingerprint for table in tables), key=lambda found: len(found.runtimes))
 
 
 def _with_others(
@@ -102,7 +108,8 @@ def asked_of(
     asked, unfit, found = list[ModelOnBackend](), list[Unfit](), find_models(models)
     problems = list[Problem]()
     for artefact, name in zip(found, names_of([one.path for one in found]), strict=True):
-        own = [Backend.model_validate(known) for known, spec in BACKENDS.items() if spec.formats[0] is artefact.format]
+        native = [name for name, spec in BACKENDS.items() if spec.formats[0] is artefact.format]
+        own = [backend for backend in map(Backend.model_validate, native) if can(backend, "measure")]
         loads = [backend for backend in named or measured if artefact.format in formats_of(backend)]
         try:
             if named and not loads:

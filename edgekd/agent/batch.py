@@ -32,7 +32,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Result:
-    """What became of one job."""
+    """Result of a job."""
 
     def __init__(self) -> None:
         self.samples: List[Dict[str, Any]] = []
@@ -75,7 +75,7 @@ class RunningBatch:
         self.gone: Dict[int, Failed] = {}  # of the group that is measured now
 
     def run(self) -> None:
-        """All generations, then the profiles."""
+        """Run all generations, then the profiles."""
         for generation in range(self.plan.processes):
             order = [index for index, result in enumerate(self.results) if result.failed is None]
             random.Random("%d/%d" % (self.plan.seed, generation)).shuffle(order)
@@ -109,13 +109,13 @@ class RunningBatch:
                         self._energy(generation, index)
 
     def _cool_and_busy(self) -> ContextManager[None]:
-        """Once it is cool, and for as long as the context lasts, so many other cores are kept busy."""
+        """Wait until it is cool, then keep the plan's number of other cores busy while the context lasts."""
         why = self.cooling.wait(self.waiting, temperature_c)
         self.not_cool = self.not_cool or why
         return busy_cores(self.plan.busy)
 
     def _crowded_out(self, generation: int, group: Sequence[int], error: RuntimeError) -> None:
-        """Where it was the sentinel that found no memory beside several, they are to be tried alone: nothing is kept.
+        """Keep nothing where it was the sentinel that found no memory beside several: they are to be tried alone.
 
         Any other error is raised.
         """
@@ -127,7 +127,7 @@ class RunningBatch:
             del self.results[index].samples[generation:], self.results[index].beside[generation:]
 
     def _generation(self, generation: int, group: Sequence[int]) -> None:
-        """One fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
+        """Run a fresh process of each job of the group and of the sentinel (-1), a round each in turn."""
         order = list(group) + ([-1] if self.plan.sentinel else [])
         alive: Dict[int, Child] = {}
         self.gone = {}
@@ -228,7 +228,7 @@ class RunningBatch:
 
 
 def _crowded(failure: Failed) -> bool:
-    """Whether a process may find memory with fewer beside it: a board that has room for each may not have it for all.
+    """True where a process may find memory with fewer beside it: a board may have room for each and not for all.
 
     Android kills before the kernel has to, and says nothing of memory. One that has a limit may be killed for want of
     the board's memory as well: only alone it is known which.

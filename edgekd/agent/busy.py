@@ -1,4 +1,4 @@
-"""Somebody else's work, on purpose: processes that only burn cycles, and end with whoever started them."""
+"""Background load on purpose: processes that only burn cycles, and end with the one that started them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["burn", "busy_cores"]
 
 @contextmanager
 def busy_cores(count: int) -> Iterator[None]:
-    """So many cores are kept busy inside. Where the scheduler puts them is its affair, as with any other program."""
+    """Keep so many cores busy inside the context. The scheduler places them, as any other program."""
     begin = [sys.executable, "-B", sys.argv[0], "burn", str(os.getpid())]
     started: List["subprocess.Popen[bytes]"] = []
     try:

@@ -23,7 +23,7 @@ _STDERR_KEPT_BYTES = 4000
 
 
 class Failed(Exception):
-    """How a worker ended: ``outcome`` is refused, crashed, hung or out-of-memory."""
+    """The end of a worker: ``outcome`` is refused, crashed, hung or out-of-memory."""
 
     def __init__(self, outcome: str, detail: str) -> None:
         super().__init__(detail)
@@ -32,7 +32,7 @@ class Failed(Exception):
 
 
 class Killed(Failed):
-    """By SIGKILL, and not at a limit: for want of the device's memory, or by whoever ends processes there."""
+    """Ended by SIGKILL, and not at a limit: for want of the device's memory, or by whoever ends processes there."""
 
 
 class NotStarted(Failed):
@@ -40,7 +40,7 @@ class NotStarted(Failed):
 
 
 class Child:
-    """One spawned worker. Use it as a context manager: leaving kills it.
+    """A spawned worker. Use it as a context manager: leaving kills it.
 
     Raises NotStarted where there is no memory for one, and Fault where none can be had for another reason.
     """
@@ -95,7 +95,7 @@ class Child:
         self.close()
 
     def ask(self, op: str, deadline_s: float, **fields: Any) -> Message:
-        """One request and its answer. Raises Failed, or Fault where it isn't the model's; the worker is gone then."""
+        """Send a request, return its answer. Raises Failed, or Fault where it isn't the model's; the worker is gone."""
         try:
             self.stdin.write(encode(dict(fields, op=op)))
             while True:
@@ -151,7 +151,7 @@ class Child:
             self.cage.remove()
 
     def _ended(self, op: str) -> Exception:
-        """How it ended: Failed, or Fault where it was asked to."""
+        """The error of its end: Failed, or Fault where it was asked to."""
         try:
             code: Optional[int] = self.process.wait(10.0)
         except subprocess.TimeoutExpired:
@@ -200,7 +200,7 @@ _DOING = {
 
 
 def _kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it doesn't say."""
+    """Number of processes that the kernel has killed for want of memory since it started; 0 where it doesn't say."""
     try:
         with open("/proc/vmstat", encoding="ascii") as stream:
             for line in stream:

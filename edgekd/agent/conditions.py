@@ -20,7 +20,7 @@ _PLACE_OF_CORE = 36  # in /proc/PID/stat, counted behind the command's closing b
 
 
 def conditions(root: str = "/") -> Optional[Dict[str, float]]:
-    """What the machine tells of `_TOLD`, by those names; None where it tells nothing. ``root`` holds /proc and /sys."""
+    """Values that the machine tells of `_TOLD`, by name; None where it tells nothing. ``root`` holds /proc and /sys."""
     found = ((name, look(root)) for name, look in _TOLD.items())
     return {name: value for name, value in found if value is not None} or None
 

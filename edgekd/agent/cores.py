@@ -1,4 +1,4 @@
-"""Which cores a phone's or a board's work runs on: its fast ones, its slow ones, or some by number."""
+"""Cores that a phone's or a board's work runs on: its fast ones, its slow ones, or some by number."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bind(which: str) -> str:
 
 
 def chosen(which: str, allowed: List[int], root: str) -> List[int]:
-    """Of the allowed ones those meant: ``fast``, ``slow``, or numbers with commas. Raises CoresRefused."""
+    """Cores that are meant of the allowed ones: ``fast``, ``slow``, or numbers with commas. Raises CoresRefused."""
     if which not in ("fast", "slow"):
         if not _LISTED.fullmatch(which):
             raise CoresRefused("cores %r: fast, slow or numbers expected" % which)

@@ -21,7 +21,7 @@ _LEAST_STEPS = 3.0  # of what a mean can be off by for the meter's steps: less i
 
 
 def sample(job: JobRequest, plan: PlanRequest, meter: Meter, yard: Yard, waiting: Callable[[], None]) -> Dict[str, Any]:
-    """One fresh process: joules a call, watts with calls and without. Raises MeterError, Failed."""
+    """Measure a fresh process: joules a call, watts with calls and without. Raises MeterError, Failed."""
     window_s = plan.energy_window_s
     while True:
         try:

@@ -29,13 +29,13 @@ class Fault(RuntimeError):
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is of the system: any refusal of it but one for want of memory."""
+    """True where an error, or what caused it, is of the system: any refusal of it but one for want of memory."""
     refused = (isinstance(cause, OSError) and cause.errno not in (None, errno.ENOMEM) for cause in _chain(error))
     return is_shortage(error) or any(refused)
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether the disk is full or broken, or files can't be opened for their number, whatever their names.
+    """True where the disk is full or broken, or files can't be opened for their number, whatever their names.
 
     Libraries hand such refusals on as errors of their own, so their words count too.
     """
@@ -48,7 +48,7 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def is_want_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, by an error, by what caused it, or by the words of either."""
+    """True where memory ran out, by an error, by what caused it, or by the words of either."""
     return any(
         isinstance(cause, MemoryError)
         or (isinstance(cause, OSError) and cause.errno == errno.ENOMEM)

@@ -1,7 +1,8 @@
-"""What this device is, as far as it changes a figure. No runtime is imported to find out."""
+"""Identity of this device, as far as it changes a figure. No runtime is imported to find out."""
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import os
 import platform
@@ -9,7 +10,7 @@ import re
 from importlib import metadata
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-__all__ = ["cpu_of", "extensions_of", "fingerprint", "memory_bytes_of"]
+__all__ = ["cpu_of", "extensions_of", "fingerprint", "is_installed", "memory_bytes_of"]
 
 _EXTENSIONS = (
     # x86: what changes the kernels that are chosen, or the results of 8-bit products
@@ -69,7 +70,7 @@ def cpu_of(info: str, root: str, otherwise: str) -> str:
 
 
 def _cores() -> List[int]:
-    """Those that work may run on here."""
+    """Cores that work may run on here."""
     try:
         return sorted(os.sched_getaffinity(0))
     except AttributeError:
@@ -77,20 +78,20 @@ def _cores() -> List[int]:
 
 
 def _governor(root: str) -> Optional[str]:
-    """Of these cores; several that differ with commas."""
+    """Governor of these cores; several that differ with commas."""
     place = os.path.join(root, "sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor")
     found = {_read(place % core).strip() for core in _cores()} - {""}
     return ", ".join(sorted(found)) or None
 
 
 def extensions_of(info: str) -> List[str]:
-    """Those that matter here, of /proc/cpuinfo."""
+    """Instruction sets of /proc/cpuinfo that change kernels or results."""
     flags = set(_named(info, "flags", "Features").split())
     return [name for name in _EXTENSIONS if name in flags]
 
 
 def memory_bytes_of(info: str) -> int:
-    """All there is, of /proc/meminfo."""
+    """Memory of the machine in bytes, of /proc/meminfo; 0 where it isn't told."""
     found = re.search(r"^MemTotal:\s*(\d+) kB", info, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0
 
@@ -103,7 +104,7 @@ def _system(root: str) -> str:
 def _version(homes: Sequence[Any]) -> Optional[str]:
     """The version of the module that would be imported; None where there's none."""
     for place, (module, distributions) in enumerate(homes):
-        if importlib.util.find_spec(module) is None:
+        if not is_installed(module):
             continue
         prefix = module + " " if place else ""
         for name in distributions:
@@ -113,3 +114,14 @@ def _version(homes: Sequence[Any]) -> Optional[str]:
                 continue
         return prefix + "unknown"
     return None
+
+
+def is_installed(module: str) -> bool:
+    """True where a module can be found; neither it nor a package that it lies in is imported."""
+    top, *rest = module.split(".")
+    found = importlib.util.find_spec(top)
+    for part in rest:
+        if found is None or found.submodule_search_locations is None:
+            return False
+        found = importlib.machinery.PathFinder.find_spec(part, found.submodule_search_locations)
+    return found is not None

@@ -29,7 +29,7 @@ _ROOT = "/sys/fs/cgroup"
 
 
 class Limits(NamedTuple):
-    """What is asked for; 0 is no limit."""
+    """Limits that are asked for; 0 is none."""
 
     cores: int = 0
     cpu: float = 0.0  # of one core's time: 0.5 is a half
@@ -68,7 +68,7 @@ class Cage:
             _write(os.path.join(folder, "cgroup.procs"), str(pid))
 
     def killed(self) -> bool:
-        """Whether the kernel has ended a process of it for its memory."""
+        """True where the kernel has ended a process of it for its memory."""
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
                 for line in _read(os.path.join(folder, name)).splitlines():
@@ -91,7 +91,7 @@ class Cage:
 
 
 class Yard:
-    """How limits are enforced here. ``words`` says by what; ``unenforced`` what can't be, empty if all can."""
+    """Enforcement of limits here. ``words`` says by what; ``unenforced`` what can't be, empty if all can."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -184,7 +184,7 @@ def _homes(controllers: Sequence[str], limits: Limits) -> Dict[str, Home]:
 
 
 def _holds(homes: Mapping[str, Home], limits: Limits) -> bool:
-    """Whether a process can be put into a group made so."""
+    """True where a process can be put into a group made so."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         free = limits._replace(memory_bytes=limits.memory_bytes and 1 << 40)  # the way is tried, not the room
@@ -244,7 +244,7 @@ def _sweep(parent: str) -> None:
 
 
 def _parents() -> Dict[str, List[str]]:
-    """By controller ("" is version 2): our own group, then the root."""
+    """Groups by controller ("" is version 2): our own, then the root."""
     found: Dict[str, List[str]] = {}
     for line in _read("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

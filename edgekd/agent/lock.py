@@ -1,4 +1,4 @@
-"""One agent at a time on a device, whichever computer it serves; who holds the lock also tidies the folder.
+"""Lock for one agent at a time on a device, whichever computer it serves; who holds it also tidies the folder.
 
 An agent whose host has gone without a word can live on until the network notices. The host that comes back, in the same
 command or a later one, has the same token: its new agent ends the old one and takes its place.
@@ -59,7 +59,7 @@ def tidy(folder: str) -> None:
 
 
 def _unused(place: str) -> bool:
-    """For a week; what a host asks for is marked as used."""
+    """True where a file was not used for a week: one that a host asks for is marked as used."""
     try:
         return time.time() - os.stat(place).st_mtime > _KEPT_S
     except OSError:  # it has just gone by itself

@@ -43,7 +43,7 @@ class Closed(Exception):
 
 
 class Late(Exception):
-    """No whole line came before the deadline."""
+    """A deadline that passed before a whole line came."""
 
 
 class JobRequest(NamedTuple):
@@ -64,7 +64,7 @@ class JobRequest(NamedTuple):
 
 
 class PlanRequest(NamedTuple):
-    """How to measure; the fields mean what the host's plan says. Times carry their unit in the name."""
+    """Plan of a measurement; the fields mean what the host's plan says. Times carry their unit in the name."""
 
     processes: int
     rounds: int
@@ -112,7 +112,7 @@ def read_shapes(message: Message) -> Dict[str, List[int]]:
 
 
 def encode(message: Message) -> bytes:
-    """One line. Raises ValueError on NaN and infinity, BadMessage when it is too long to send."""
+    """Encode a message as a line. Raises ValueError on NaN and infinity, BadMessage when it is too long to send."""
     line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     if len(line) > MAX_LINE_BYTES:
         raise BadMessage("a message of %d bytes, more than the %d allowed" % (len(line), MAX_LINE_BYTES))

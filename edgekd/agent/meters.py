@@ -1,4 +1,4 @@
-"""Where a machine tells its power: counters of energy, sensors of power, and an external meter's lines.
+"""Meters of a machine's power: counters of energy, sensors of power, and an external meter's lines.
 
 A meter is watched over a window of time; what counts is the power between the first and the last time it told
 something new, so that a slow meter is told apart from a steady one. A reading that can't be right is an error with its
@@ -30,7 +30,7 @@ class MeterError(Exception):
 
 
 class TooSlow(MeterError):
-    """It told too few new values in the window, or too coarse ones; in a longer one it may do."""
+    """A meter that told too few new values in the window, or too coarse ones; a longer window may do."""
 
 
 class MeanPower(NamedTuple):
@@ -236,7 +236,7 @@ def _rapl(root: str) -> Meter:
 
 
 def _hwmon(root: str, path: str) -> Meter:
-    """One channel of an INA sensor: its power, or its volts times amperes.
+    """A channel of an INA sensor: its power, or its volts times amperes.
 
     ``path`` names it where there are several, ``ina3221``, ``hwmon3`` or ``ina3221/VDD_IN``. Channels are never added:
     one may be what feeds the others. A board's known whole goes before its parts.
@@ -343,7 +343,7 @@ def _battery(root: str, name: str, scale: float) -> Meter:
 
 
 def _counted(series: Series, window_s: float) -> MeanPower:
-    """Between the first and the last time the counter moved."""
+    """Power between the first and the last time that the counter moved."""
     moved = [series[at] for at in range(1, len(series)) if series[at][1] != series[at - 1][1]]
     if len(moved) < 2:
         raise TooSlow("its counter does not move in %.1f s" % window_s)

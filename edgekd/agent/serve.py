@@ -98,7 +98,7 @@ def _read(requests: queue.Queue[Message]) -> None:
 
 
 class _Place:
-    """What surrounds the work: others' load before it began, limits, and the meter or why there is none."""
+    """Surroundings of the work: others' load before it began, limits, and the meter or why there is none."""
 
     def __init__(self, options: Message) -> None:
         try:

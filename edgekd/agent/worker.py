@@ -1,4 +1,4 @@
-"""One measured process: imports one runtime, loads one model, and does what the parent says, one request at a time.
+"""A measured process: imports one runtime, loads one model, and does what the parent says, one request at a time.
 
 It dies with its parent, and the runtime's own chatter goes to stderr, never among the messages.
 """
@@ -101,7 +101,7 @@ class Worker:
         return {"calls": calls}
 
     def round(self, message: Message) -> Message:
-        """One round."""
+        """Time a round of calls."""
         round_ms, least = field(message, "round_ms", float), field(message, "min_calls", int)
         rate_hz, runtime = field(message, "rate_hz", float), self.runtime
         begin = time.perf_counter()
@@ -116,7 +116,7 @@ class Worker:
         return {"calls": len(done.calls_ns), "elapsed_s": elapsed_s}
 
     def rest(self, message: Message) -> Message:
-        """Nothing, for a while: what the loaded process draws without work."""
+        """Wait, so that a meter tells what the loaded process draws without work."""
         time.sleep(field(message, "seconds", float))
         return {}
 
@@ -146,7 +146,7 @@ class Worker:
         }
 
     def place(self, _: Message) -> Message:
-        """Where the operators run."""
+        """Placement of the operators."""
         placement = self.runtime.placement()
         return {"placement": None if placement is None else placement._asdict()}
 

@@ -1,4 +1,4 @@
-"""Whether two answers to a sample say the same, for whoever has a bundle's samples and no student.
+"""Agreement of two answers to a sample, for whoever has a bundle's samples and no student.
 
 Stricter parity, against the student's raw answers, was checked before the bundle was written (`export.parity_heads`).
 """
@@ -19,7 +19,7 @@ _CLEAR, _SCORE, _OVERLAP = 0.3, 0.1, 0.8  # a detection that counts, and how nea
 
 
 def agreeing(spec: TaskSpec, answers: Rows, expected: Rows) -> NDArray[np.bool_]:
-    """By sample (N,). The same largest logit, nearly the same map, a counterpart for each clear detection.
+    """Agreement by sample (N,): the same largest logit, nearly the same map, a counterpart for each clear detection.
 
     Every label on the same side of 0, every number nearly the same.
     """
@@ -29,7 +29,7 @@ def agreeing(spec: TaskSpec, answers: Rows, expected: Rows) -> NDArray[np.bool_]
 
 
 def largest_difference(spec: TaskSpec, answers: Rows, expected: Rows) -> float:
-    """Between two logits, scores or numbers."""
+    """Largest difference between two logits, scores or numbers of the answers."""
     if spec.plain:
         return float(np.max(np.abs(answers - expected)))
     names = {"classification": "", "multilabel": "", "regression": "", "detection": ".scores"}
@@ -59,7 +59,7 @@ def _agreeing(head: HeadSpec, answers: Rows, expected: Rows) -> NDArray[np.bool_
 
 
 def _covered(head: HeadSpec, one: np.void, other: np.void) -> bool:
-    """Whether each clear detection of one has its like in the other."""
+    """True where each clear detection of one has its like in the other."""
     boxes, scores, kinds = (other[f"{head.name}.{part}"] for part in ("boxes", "scores", "classes"))
     for box, score, kind in zip(*(one[f"{head.name}.{part}"] for part in ("boxes", "scores", "classes")), strict=True):
         alike = (kinds == kind) & (np.abs(scores - score) <= _SCORE) & (_overlap(box, boxes) >= _OVERLAP)

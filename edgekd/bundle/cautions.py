@@ -1,4 +1,4 @@
-"""What a person should know of a model that holds every limit and is still not worth shipping."""
+"""Cautions: reasons why a model that holds every limit may not be worth shipping."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cautions_of(certificate: Certificate, finalist: FinalistRecord, teachers: Te
 
 
 def near_chance(top1: float, classes: int) -> tuple[str, ...]:
-    """What is to be said of a top-1 accuracy that guessing nearly has; else nothing."""
+    """Caution on a top-1 accuracy that guessing nearly has; else nothing."""
     chance = 1.0 / classes
     if top1 >= min(_NEAR_CHANCE * chance, chance + _ABOVE):
         return ()

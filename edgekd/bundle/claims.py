@@ -1,4 +1,4 @@
-"""What a certificate claims, held against what can be found out beside it: none of it needs the test split.
+"""Claims of a certificate, held against what can be found out beside it: none of it needs the test split.
 
 A certificate is a file of words. Its accuracy has to agree with the labels of the bundled samples, and its figures with
 a fresh measurement: a file's exactly (but for what zlib makes of it, whose builds differ), a machine's by their order,
@@ -32,7 +32,7 @@ _MORE_IS_BETTER = ("throughput", "delegation")
 
 
 class Claim(NamedTuple):
-    """One claim: what was found beside what is certified, and whether both can be true."""
+    """A claim: what was found beside what is certified, and whether both can be true."""
 
     words: str
     believable: bool

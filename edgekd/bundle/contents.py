@@ -1,4 +1,4 @@
-"""What a bundle's folder holds, held against what its certificate lists: every file once, by hash, and nothing else.
+"""Contents of a bundle's folder, held against what its certificate lists: every file once, by hash, and nothing else.
 
 The certificate lists all other files by their SHA-256, so the digest of ``certificate.json`` stands for the whole
 bundle: who was told it in another way (a message, a release page) can tell a forged bundle, certificate included, from
@@ -61,7 +61,7 @@ def contents_of(folder: Path, certificate: Certificate) -> Contents:
 
 
 def _files_in(folder: Path) -> Mapping[str, Path]:
-    """All that is no folder, links to folders included, by its name relative to the folder; what is hidden, by its
+    """Names of all that is no folder, links to folders included, relative to the folder; of what is hidden, the
     first part."""
     found = {}
     for place, folders, names in os.walk(folder, onerror=_raised):

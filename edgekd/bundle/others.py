@@ -60,8 +60,8 @@ def other_formats(
 
 
 def _backend(run: Run, form: Format) -> Backend:
-    """One of the target's that reads the format natively, or else the first there is."""
-    native = [name for name, spec in BACKENDS.items() if spec.formats[0] is form]
+    """A backend of the target that reads the format natively and answers samples, or else the first there is."""
+    native = [name for name, spec in BACKENDS.items() if spec.formats[0] is form and "execute" in spec.can]
     asked = [backend for backend in run.header.target.backends if str(backend) in native]
     return asked[0] if asked else Backend.model_validate(native[0])
 

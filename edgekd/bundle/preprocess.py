@@ -19,25 +19,25 @@ PREPROCESS = "preprocess.json"
 
 
 class PictureInput(PictureSpec):
-    """How a picture's file becomes a raw sample; ``steps`` say it in words, by Pillow's functions."""
+    """Steps from a picture's file to a raw sample; ``steps`` say them in words, by Pillow's functions."""
 
     steps: tuple[str, ...]
 
 
 class SoundInput(SoundSpec):
-    """How a WAV file becomes a raw sample; ``steps`` say it in words."""
+    """Steps from a WAV file to a raw sample; ``steps`` say them in words."""
 
     steps: tuple[str, ...]
 
 
 class TextInput(TextSpec):
-    """How a text becomes a raw sample; ``steps`` say it in words."""
+    """Steps from a text to a raw sample; ``steps`` say them in words."""
 
     steps: tuple[str, ...]
 
 
 class ModelInput(Record):
-    """What the model takes. ``steps`` say in words, in order, what to do to a raw sample."""
+    """Input of the model. ``steps`` say in words, in order, what to do to a raw sample."""
 
     dtype: InputDtype
     layout: InputLayout
@@ -47,7 +47,7 @@ class ModelInput(Record):
 
 
 class ModelOutput(Record):
-    """What the model answers: logits, which ``(q - zero_point) * scale`` brings back where they are integers."""
+    """Output of the model: logits, which ``(q - zero_point) * scale`` brings back where they are integers."""
 
     dtype: Literal["float32", "uint8", "int8"]
     scale: float | None = None
@@ -57,7 +57,7 @@ class ModelOutput(Record):
 
 
 class HeadOutput(Record):
-    """One output of a model with several heads, or with another one than classification."""
+    """An output of a model with several heads, or with another one than classification."""
 
     name: str
     dtype: str

@@ -35,7 +35,7 @@ class Samples:
 
 
 def how_many(sample: NDArray[np.generic], available: int) -> int:
-    """As many as fit in about five megabytes, a thousand at most and ten at least."""
+    """Number of samples that fit in about five megabytes, a thousand at most and ten at least."""
     return min(available, _MOST, max(_FEWEST, _MOST_BYTES // max(1, sample.nbytes)))
 
 
@@ -76,7 +76,7 @@ def read_samples(path: Path, spec: TaskSpec) -> Samples:
 
 
 def _unpacked_bytes(archive: ZipFile, name: str) -> int:
-    """What an array's own header says. Raises ValueError where the member holds something else than that."""
+    """Size of an array in bytes, by its own header. Raises ValueError where the member holds something else."""
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as stream:
         old = np.lib.format.read_magic(stream) == (1, 0)
@@ -90,7 +90,7 @@ def _unpacked_bytes(archive: ZipFile, name: str) -> int:
 
 
 def _problem(samples: Samples, spec: TaskSpec) -> str:
-    """What doesn't fit the task, with what was expected; empty where all does."""
+    """Mismatch of samples and task, with what was expected; empty where there is none."""
     count = len(samples.inputs) if samples.inputs.ndim else 0
     given = (spec.input.raw_dtype, (count, *spec.input.shape))
     if not count or (samples.inputs.dtype.name, samples.inputs.shape) != given:

@@ -1,4 +1,4 @@
-"""Whether a stranger's certificate can be obeyed at all: it doesn't contradict itself, and asks for no endless work."""
+"""Checks that a stranger's certificate can be obeyed: it doesn't contradict itself, and asks for no endless work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError
 
 @contextmanager
 def sound(path: Path) -> Iterator[None]:
-    """Whatever is computed from a file's content alone: ConfigurationError names the file where that can't be done.
+    """Context for work on a file's content alone: ConfigurationError names the file where it can't be done.
 
     MissingError where this machine has too little memory for it.
     """
@@ -97,7 +97,7 @@ def _task(spec: TaskSpec) -> Iterator[str]:
 
 
 def _claims(certificate: Certificate) -> Iterator[tuple[str, str]]:
-    """What its parts say of one thing has to be the same."""
+    """Contradictions between parts of the certificate that state the same thing, with their fields."""
     figures = {figure.metric: figure for figure in certificate.figures}
     if certificate.parity.samples < 1 or certificate.parity.agree > certificate.parity.samples:
         yield "parity", f"{certificate.parity.agree} of {certificate.parity.samples} samples agree"

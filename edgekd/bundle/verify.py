@@ -49,7 +49,7 @@ _CLAIMS = ("digest", "files and hashes", "parity", "labels", "figures")  # what 
 
 
 class VerifyOutcome(str, Enum):
-    """What came of one check."""
+    """Result of a check."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -59,7 +59,7 @@ class VerifyOutcome(str, Enum):
 
 
 class VerifyLine(Record):
-    """One line of the report."""
+    """A line of the report."""
 
     name: str
     found: str
@@ -89,7 +89,7 @@ class VerifyReport(Shown):
         return 6 if any(check.answer is VerifyOutcome.UNSTABLE for check in self.checks) else 0
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Text for a person, a check a line."""
         width = max(len(check.name) for check in self.checks)
         return [f" {check.name:<{width}}  {check.found}   {check.answer.value}" for check in self.checks]
 
@@ -259,9 +259,8 @@ def _budgets(
         with sound(folder / certificate.model):
             operators = float_operators(job.artefact.path)
         counted += [float_figure(operators, job.artefact.sha256)] if operators is not None else []
-    if here.digest() != certificate.fingerprint.digest():
-        differs = _difference(certificate, here.model_dump())
-        said = f"measured on another machine or set-up ({differs}): measure here with `edgekd bench`"
+    if differs := certificate.fingerprint.changed(here, certificate.backend):
+        said = f"measured on another machine or set-up ({', '.join(differs)}): measure here with `edgekd bench`"
         told = {
             one.limit: _budget_check(one.limit, one.figure, one.answer, "") for one in judge(target, counted).limits
         }
@@ -316,7 +315,7 @@ def _figures(certificate: Certificate, found: Sequence[Figure], sure: bool, now:
 
 
 def _now(measured: Measurement, here: Fingerprint) -> str:
-    """How the machine was: what a time depends on beside the model."""
+    """State of the machine: what a time depends on beside the model."""
     clocks = [p.before.clock_mhz for p in measured.processes if p.before is not None and p.before.clock_mhz]
     load, cores = load_of([measured]), cores_of([measured])
     parts = [f"clock {np.median(clocks):.0f} MHz"] if clocks else []
@@ -340,9 +339,3 @@ def _budget_check(limit: Limit, figure: Figure | None, answer: Answer, fresh: st
         exact = figure.low is None  # counted, not timed
         found = str(figure) if exact else f"{figure}, {fresh}"
     return VerifyLine(name=str(limit), found=found, answer=said)
-
-
-def _difference(certificate: Certificate, here: dict[str, object]) -> str:
-    there = certificate.fingerprint.model_dump()
-    fields = [name for name in there if there[name] != here.get(name)]
-    return ", ".join(fields)

@@ -115,7 +115,7 @@ def whole_certificate(run: Run) -> Certificate | None:
 
 
 def require_free(output: Path) -> None:
-    """What is more than a bundle is never replaced. Raises UsageError."""
+    """Check that a folder holds no more than a bundle: nothing else is ever replaced. Raises UsageError."""
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise UsageError(f"{output} is no folder to write a bundle to", "give --output another folder")
     inside = {str(path.relative_to(output)) for path in output.rglob("*")} if output.is_dir() else set()

@@ -1,4 +1,4 @@
-"""What a device is to the rest of edgekd: something that describes itself, loads artefacts, and measures them.
+"""The interface of a device: it describes itself, loads artefacts, and measures them.
 
 A `Device` is how to reach hardware and costs nothing to construct. `open` takes the exclusive lock and starts the
 agent there; the `DeviceSession` it returns does the work and can be closed after any failure.
@@ -6,6 +6,7 @@ agent there; the `DeviceSession` it returns does the work and can be closed afte
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -25,6 +26,7 @@ from pydantic import (
 from edgekd.artefacts import Artefact, Backend
 from edgekd.errors import Problem
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.backends import SHIPPED
 from edgekd.records import Digest, Extended, Record, digest_json
 
 __all__ = [
@@ -56,8 +58,11 @@ NO_PYTHON = "none"
 """What stands for a Python's version where none is."""
 
 
+_OF_THE_METER = ("meter", "no_meter", "power_is_modelled")
+
+
 class Fingerprint(Record):
-    """The identity of a device as far as it changes a figure. Its digest is the subject of every measurement."""
+    """The identity of a device as far as it changes a figure. Its digest for a backend is a measurement's subject."""
 
     cpu: str
     architecture: str  # as platform.machine() says
@@ -81,34 +86,58 @@ class Fingerprint(Record):
 
     @model_serializer(mode="wrap")
     def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what came later and says nothing here."""
+        """Leave out later fields that are empty, so that older digests stay valid."""
         written: dict[str, Any] = whole(self)
         later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled", "simulator")
         return {name: value for name, value in written.items() if name not in later or value}
 
-    def digest(self) -> Digest:
-        """Of what changes a figure."""
-        return digest_json(self.model_dump(mode="json", exclude={"meter", "no_meter", "power_is_modelled"}))
+    def identity(self, *backends: Backend) -> dict[str, Any]:
+        """Fields that change a figure measured on one of ``backends``, as JSON.
+
+        Of runtimes and providers those that edgekd ships count, and those of ``backends``: a runtime that another
+        package brings changes no figure of the others, whether it is installed or not. All that a simulator names
+        count: they are its compiler's own.
+        """
+        written: dict[str, Any] = self.model_dump(mode="json", exclude=set(_OF_THE_METER))
+        if not self.simulates:
+            counted = {*SHIPPED, *map(str, backends)}
+            named = {name.partition("/")[0] for name in counted}
+            written["runtimes"] = {name: version for name, version in self.runtimes.items() if name in named}
+            written["providers"] = {
+                name: [provider for provider in offered if f"{name}/{provider}" in counted]
+                for name, offered in self.providers.items()
+                if name in named
+            }
+        return written
+
+    def digest(self, *backends: Backend) -> Digest:
+        """SHA-256 of the `identity`: by it certificates and latency tables are held against a device."""
+        return digest_json(self.identity(*backends))
+
+    def changed(self, other: Fingerprint, *backends: Backend) -> list[str]:
+        """Names of the fields of the `identity` in which the other differs."""
+        here, there = self.identity(*backends), other.identity(*backends)
+        return [name for name in {**here, **there} if here.get(name) != there.get(name)]
 
     @property
     def times_only(self) -> bool:
-        """Whether it is measured without a Python there: it tells no answers, no memory and no energy."""
+        """True where it is measured without a Python there: it tells no answers, no memory and no energy."""
         return self.python == NO_PYTHON and not self.simulates
 
     @property
     def simulates(self) -> bool:
-        """Whether its figures are a compiler's estimates: it ranks candidates and can't certify one."""
+        """True where its figures are a compiler's estimates: it ranks candidates and can't certify one."""
         return bool(self.simulator)
 
     @property
     def saturates_int8(self) -> bool:
-        """Whether u8 x s8 products saturate silently in int16 (x86 without a 8-bit dot product)."""
+        """True where u8 x s8 products saturate silently in int16 (x86 without a 8-bit dot product)."""
         dot = {"avx_vnni", "avx512_vnni", "amx_int8"}
         return self.architecture in ("x86_64", "AMD64") and not dot & set(self.extensions)
 
 
 class Load(Record):
-    """How calls arrive: back to back, or at a fixed rate; and how many cores other work keeps busy meanwhile."""
+    """Arrival of calls, back to back or at a fixed rate, and the number of cores that other work keeps busy."""
 
     pattern: Literal["closed", "periodic"] = "closed"
     rate_hz: PositiveFloat | None = None  # periodic only
@@ -124,7 +153,7 @@ _Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class MeasurePlan(Record):
-    """How a batch of artefacts is measured. Every process is spawned fresh; processes of all jobs are interleaved.
+    """Plan of a batch's measurement. Every process is spawned fresh; processes of all jobs are interleaved.
 
     Every field is bounded, for a plan is read back from certificates and reports of others.
     """
@@ -147,7 +176,7 @@ class MeasurePlan(Record):
 
     @property
     def nominal_s(self) -> float:
-        """What a model's processes and those of the sentinel beside them take, where calls are short."""
+        """Expected time of a model's processes and of the sentinel's beside them, in seconds, where calls are short."""
         calls_s = self.min_calls / self.load.rate_hz if self.load.rate_hz else 0.0
         timed_s = 10 * self.warmup_ms * 1e-3 + self.rounds * max(self.round_ms * 1e-3, calls_s)
         energy_s = 2 * self.energy_window_s if self.energy else 0.0
@@ -159,7 +188,7 @@ Shapes = tuple[tuple[str, tuple[PositiveInt, ...]], ...]
 
 
 class Job(Record):
-    """One artefact on one backend: a row of a batch. Two identical jobs in one batch are an A/A pair.
+    """An artefact on a backend: a row of a batch. Two identical jobs in one batch are an A/A pair.
 
     Without a shape that is asked for, a free batch is 1, and a model whose other axes are free is refused.
     """
@@ -171,7 +200,7 @@ class Job(Record):
 
 
 class Outcome(str, Enum):
-    """How it ended. Only OK has figures; the others are results too, and never end a batch."""
+    """Result of a job. Only OK has figures; the others are results too, and never end a batch."""
 
     OK = "ok"
     REFUSED = "refused"  # the runtime won't load it, and says so
@@ -191,7 +220,7 @@ class Conditions(Record):
 
 
 class ProcessSample(Record):
-    """What one fresh process saw. One process is one sample: its calls are not independent of each other."""
+    """Times and memory of one fresh process. A process is one sample: its calls are not independent of each other."""
 
     p5_us: PositiveFloat  # the 5th percentile, the quantile used in ranking
     min_us: PositiveFloat
@@ -233,7 +262,7 @@ class OperatorTime(Record):
 
 
 class Delegation(Record):
-    """Where the operators ran."""
+    """Placement of operators: all, those that a delegate took, its partitions, and the kinds that it left."""
 
     total: int
     delegated: int
@@ -242,7 +271,7 @@ class Delegation(Record):
 
 
 class EnergySample(Record):
-    """What one fresh process drew, by the device's meter."""
+    """Energy and power of one fresh process, by the device's meter."""
 
     joules: float  # a call's, the loaded but waiting process' subtracted
     busy_w: PositiveFloat
@@ -254,7 +283,7 @@ class EnergySample(Record):
 
 
 class PowerModel(Record):
-    """What a device draws by somebody's word; energy taken from it is `modelled`."""
+    """Power of a device as a person states it; energy taken from it is `modelled`."""
 
     busy_w: float
     idle_w: float
@@ -306,16 +335,16 @@ class Simulated(Record):
 
 
 class Measurement(Extended):
-    """One job's result, with everything needed to recompute its figures.
+    """A job's result, with everything needed to recompute its figures.
 
-    What it is taken from is a union: ``processes`` that ran, or a ``simulated`` estimate (`taken`).
+    Its evidence is a union: ``processes`` that ran, or a ``simulated`` estimate (`taken`).
     """
 
     added: ClassVar[frozenset[str]] = frozenset({"simulated"})
 
     sha256: Digest  # of the artefact
     backend: Backend
-    fingerprint: Digest
+    fingerprint: Digest  # of the device, for this backend
     kind: EvidenceKind  # measured, emulated under artificial limits, or simulated
     plan: MeasurePlan
     shapes: Shapes = ()  # asked for
@@ -345,14 +374,22 @@ class Measurement(Extended):
 
     @property
     def taken(self) -> Sampled | Simulated | None:
-        """What its figures are taken from; None where there are none."""
+        """The evidence of its figures; None where there are none."""
         if self.outcome is not Outcome.OK:
             return None
         return self.simulated or (Sampled(processes=self.processes) if self.processes else None)
 
     @property
+    def memory_bytes(self) -> float | None:
+        """Memory that the model adds: the median of the processes, or the estimate; None where nothing tells it."""
+        if self.simulated is not None:
+            return self.simulated.memory_bytes
+        told = [process.memory_model_bytes for process in self.processes if process.memory_model_bytes is not None]
+        return statistics.median(told) if told else None
+
+    @property
     def is_timed(self) -> bool:
-        """Whether it has a latency."""
+        """True where it has a latency."""
         return self.outcome is Outcome.OK and bool(self.processes or self.simulated)
 
 
@@ -404,11 +441,11 @@ class Describes(Protocol):
 
 
 class Device(Protocol):
-    """How to reach hardware. Constructing one touches nothing."""
+    """Access to hardware. Constructing one touches nothing."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The device's name, as a person writes it."""
         ...
 
     def open(self) -> DeviceSession:

@@ -120,7 +120,7 @@ class AdbShell:
         raise self.why(told or said.complaint)
 
     def _alive(self) -> None:
-        """Whether a shell answers there at all."""
+        """True where a shell answers there at all."""
         if ask(self, "echo edgekd", _DEADLINE_S) != "edgekd":
             raise self.why("")
 

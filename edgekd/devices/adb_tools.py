@@ -79,7 +79,7 @@ class AdbToolsDevice(AdbDevice):
 
     @property
     def tools(self) -> dict[str, Path]:
-        """By runtime."""
+        """Programs by runtime."""
         found = {runtime: getattr(self, name) for runtime, name in _TOOLS.items()}
         return {runtime: path for runtime, path in found.items() if path is not None}
 
@@ -160,7 +160,7 @@ class ToolsSession:
             Measurement(
                 sha256=job.artefact.sha256,
                 backend=job.backend,
-                fingerprint=self._fingerprint.digest(),
+                fingerprint=self._fingerprint.digest(job.backend),
                 kind=EvidenceKind.MEASURED,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,
@@ -187,7 +187,7 @@ class ToolsSession:
             self._release()
 
     def _once(self, job: Job, plan: MeasurePlan) -> tuple[Outcome, str, ProcessSample | None]:
-        """One fresh process of a job."""
+        """Run a fresh process of a job."""
         self._require_open()
         runtime = job.backend.runtime
         if runtime not in self._tools:

@@ -1,4 +1,4 @@
-"""What a device file tells the agent, of whatever kind the device is: artificial limits, and where power is read."""
+"""Options of a device file that the agent obeys, on any kind of device: artificial limits, and the source of power."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PathHere = Annotated[Path, AfterValidator(_without_controls)]
 
 
 class LimitOptions(Record):
-    """What a measured process has. Figures taken under any of them are `emulated`, never `measured`.
+    """Limits of a measured process. Figures taken under any of them are `emulated`, never `measured`.
 
     ``cores`` binds it to so many; ``cpu`` is the share of one core's time it gets; ``memory`` is what it may take in
     all. The agent says in the fingerprint by what each is enforced, and refuses what it can't enforce.
@@ -51,7 +51,7 @@ class LimitOptions(Record):
 
 
 class MeterOptions(Record):
-    """Where a device's power is read. ``first``: the first of rapl, hwmon and pmic that answers.
+    """Source of a device's power. ``first``: the first of rapl, hwmon and pmic that answers.
 
     ``rapl``: the processor packages' counters. ``hwmon``: an INA sensor, ``path`` its name where there are several.
     ``pmic``: a Raspberry Pi 5's own. ``battery``: a phone's, ``scale`` in amperes a unit of its ``current_now``.
@@ -111,7 +111,7 @@ class AgentOptions(Record):
         return self.cooling.patience_s if self.cooling else 0.0
 
     def told(self) -> str:
-        """As the agent reads it."""
+        """Encode the options as the agent reads them."""
         limits, meter = self.limits, self.meter or MeterOptions()
         chosen = dict(_NO_LIMITS)
         if limits is not None:

@@ -1,4 +1,4 @@
-"""What the agent says, checked on the way in: a wrong, late or foreign answer is an error, never a figure."""
+"""Answers of the agent, checked on the way in: a wrong, late or foreign answer is an error, never a figure."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Hello(Record):
 
 
 class LoadAnswer(Record):
-    """How loading a model ended."""
+    """Result of loading a model."""
 
     outcome: Outcome
     detail: str
 
 
 class JobAnswer(Record):
-    """What became of one job of a batch. ``beside`` says which row of the sentinel each process had beside it."""
+    """Result of a job of a batch. ``beside`` says which row of the sentinel each process had beside it."""
 
     id: int
     job: int

@@ -25,16 +25,16 @@ __all__ = ["ProbeAnswer", "open_device", "probe_device"]
 
 
 class ProbeAnswer(Shown):
-    """What a device says it is."""
+    """A device's description of itself."""
 
     schema_: Literal["edgekd.probe/1"] = Field(default="edgekd.probe/1", alias="schema")
     device: str
     fingerprint: Fingerprint
-    subject: Digest  # what measurements taken on it name as their subject
+    subject: Digest  # of measurements there on edgekd's own runtimes
     in_use: str = ""  # by whom, where another run holds it now
 
     def lines(self) -> list[str]:
-        """One fact a line."""
+        """Text for a person, a fact a line."""
         found = self.fingerprint
         runtimes = [f"{name} {version}" for name, version in sorted(found.runtimes.items())]
         providers = [f"{name}/{each}" for name, every in sorted(found.providers.items()) for each in every]

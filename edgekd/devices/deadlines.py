@@ -1,4 +1,4 @@
-"""How long a request may take in all: what the agent's own deadlines add up to, each of them used to its end.
+"""The longest time of a request: the sum of the agent's own deadlines, each of them used to its end.
 
 The agent ends a process that is late, and says meanwhile that it is alive. One that says so for longer than this keeps
 no deadline of its own. Hours for a batch are no estimate: a good device needs seconds.
@@ -20,12 +20,12 @@ _SLOWEST_READ_BYTES_PER_S = 1 << 20  # a worn card
 
 
 def load_s(plan: MeasurePlan, size_bytes: int) -> float:
-    """To read a model of that size and load it once, in seconds."""
+    """Longest time to read a model of that size and load it once, in seconds."""
     return _SPARE_S + size_bytes / _SLOWEST_READ_BYTES_PER_S + _started_s(plan)
 
 
 def measure_s(plan: MeasurePlan, jobs: int, size_bytes: int, cooling_s: float = 0.0) -> float:
-    """To measure a batch of so many models, of that size together; ``cooling_s`` is the longest wait until it is cool.
+    """Longest time to measure so many models, of that size together; ``cooling_s``: the longest wait until it is cool.
 
     Beside each process of a model one of the sentinel may run, and one that shows whether a memory limit was the cause.
     """
@@ -44,7 +44,7 @@ def measure_s(plan: MeasurePlan, jobs: int, size_bytes: int, cooling_s: float = 
 
 
 def run_s(plan: MeasurePlan, samples: int, size_bytes: int) -> float:
-    """To answer so many samples, models and samples being of that size together."""
+    """Longest time to answer so many samples, models and samples being of that size together, in seconds."""
     return load_s(plan, size_bytes) + (samples + 1) * plan.call_deadline_s
 
 

@@ -25,7 +25,7 @@ def path_there(written: str) -> str:
 
 
 class RemoteFiles:
-    """What lies in edgekd's ``folder`` there. ``token`` keeps what two sessions write apart.
+    """Files in edgekd's ``folder`` there. ``token`` keeps what two sessions write apart.
 
     Digests are told by ``sha256sum``, or by the ``python`` there where that is missing.
     """
@@ -61,11 +61,11 @@ class RemoteFiles:
         )
 
     def ask(self, script: str, deadline_s: float = _DEADLINE_S) -> str:
-        """What a script there wrote, run in the folder. Raises DeviceUnreachable, ConnectionLost."""
+        """Run a script in the folder there; returns its output. Raises DeviceUnreachable, ConnectionLost."""
         return ask(self._shell, f"cd {command_line([self.folder])} || exit 1\n{script}", deadline_s)
 
     def _digests(self, folder: str, places: Sequence[str], deadline_s: float) -> dict[str, str]:
-        """What lies there, by place; each is marked as used."""
+        """Digests of the files there, by place; each is marked as used."""
         read = "import hashlib,sys;[print(hashlib.sha256(open(p,'rb').read()).hexdigest(),p) for p in sys.argv[1:]]"
         python = command_line([self._python, "-c", read]) if self._python else "false"
         folders = sorted({folder, *(place.rpartition("/")[0] for place in places)})
@@ -86,7 +86,7 @@ class RemoteFiles:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """What files are called there. No name of this computer is used, but those that an ONNX file calls its weights by:
+    """Names of the files there. No name of this computer is used, but those that an ONNX file calls its weights by:
     what lies beside it lies so there.
     """
     first, *beside = files

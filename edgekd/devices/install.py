@@ -28,7 +28,7 @@ __all__ = ["InstallAnswer", "install_runtimes", "installable", "own_python"]
 
 
 def installable() -> Mapping[str, tuple[RuntimeSpec, Home]]:
-    """What a person asks for, and the runtime and package that it stands for (numpy comes with each)."""
+    """Runtime and package by the name that a person asks for (numpy comes with each)."""
     return {name: (runtime, home) for runtime in runtimes().values() for name, home in runtime.installs.items()}
 
 
@@ -39,7 +39,7 @@ _TELL = "import os, sys; print('base %d.%d' % sys.version_info[:2], os.path.real
 
 
 class InstallAnswer(Shown):
-    """What the agent's own Python there has now."""
+    """Runtimes in the agent's own Python there."""
 
     schema_: Literal["edgekd.install/1"] = Field(default="edgekd.install/1", alias="schema")
     device: str
@@ -47,7 +47,7 @@ class InstallAnswer(Shown):
     runtimes: Mapping[str, str]
 
     def lines(self) -> list[str]:
-        """What was installed, and what to do next."""
+        """Text for a person: the packages installed, and what to do next."""
         found = ", ".join(f"{name} {version}" for name, version in sorted(self.runtimes.items())) or "no runtime"
         return [f"{self.device}  Python {self.python}: {found}", f"next:   edgekd bench MODEL --device {self.device}"]
 
@@ -110,7 +110,7 @@ def install_runtimes(
 
 
 def _homes() -> Mapping[str, Home]:
-    """By pip's name of the package that brings a runtime: the first that is installed for it."""
+    """Homes by pip's name of the package that brings a runtime: the first that is installed for it."""
     return {_pip_name(home.requirements[0]): home for _, home in installable().values()}
 
 
@@ -132,7 +132,7 @@ class _Installed(NamedTuple):
 
 
 def _installed(shell: Shell, folder: str) -> _Installed | None:
-    """What the environment there has, by its files: an upgrade of the system may have taken its Python away.
+    """Packages of the environment there, by its files: an upgrade of the system may have taken its Python away.
 
     None where there is none, or nothing in it.
     """
@@ -154,7 +154,7 @@ true"""
 
 
 def _kept(before: _Installed, same_python: bool) -> list[str]:
-    """What brings the runtimes that were there, in the versions that were measured with."""
+    """Requirements of the runtimes that were there, in the versions that were measured with."""
     packages = []
     for name, version in before.packages.items():
         packages += [f"{name}=={version}" if same_python else name, *_homes()[name].requirements[1:]]

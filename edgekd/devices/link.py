@@ -1,4 +1,4 @@
-"""What carries an agent's lines and files: the one part that differs between a local and a remote device."""
+"""Transport of an agent's lines and files: the one part that differs between a local and a remote device."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Link(Protocol):
         ...
 
     def state(self) -> str:
-        """What the device tells of itself beside its agent, now; empty where there is nothing."""
+        """State that the device tells beside its agent, now; empty where there is none."""
         ...
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ class LocalDevice(AgentOptions):
             raise
 
     def describe(self) -> Fingerprint:
-        """What it is, also while another run holds its lock. Raises DeviceUnreachable."""
+        """Its fingerprint, also while another run holds its lock. Raises DeviceUnreachable."""
         with self._session(lambda: None) as session:
             return session.describe()
 

@@ -1,4 +1,4 @@
-"""One run at a time on a device: a lock file, and beside it who holds it and what the device calls this computer.
+"""A device's lock, for one run at a time: a file, and beside it who holds it and what the device calls this computer.
 
 The lock of the computer edgekd runs on is one for all its users: on Linux a name in the abstract namespace of Unix
 sockets (unix(7)), which a process binds alone, which ends with it, and for which no file or link can be planted. It
@@ -67,7 +67,7 @@ class DeviceLock:
         self._holder.write_text(str(os.getpid()), encoding="ascii")
 
     def token(self) -> str:
-        """What the device knows this computer by, kept: whoever holds this lock may end what is left of an earlier run.
+        """Token by which the device knows this computer, kept: who holds this lock may end what is left of a run.
 
         A folder may be another computer's too, shared or copied: each has its own all the same. Raises OSError.
         """

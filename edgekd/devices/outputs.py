@@ -1,4 +1,4 @@
-"""What a model answered on a device: files from there are plain arrays of numbers, or an error of the device."""
+"""Answers of a model on a device: files from there are plain arrays of numbers, or an error of the device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_output(path: Path, samples: int) -> NDArray[Any]:
 
 
 def samples_in(path: Path) -> int:
-    """How many samples a file of our own holds; 0 where it is no .npy, which the agent then says."""
+    """Number of samples in a file of our own; 0 where it is no .npy, which the agent then says."""
     try:
         shape: tuple[int, ...] = open_memmap(path, mode="r").shape
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a phone says of itself beside its kernel: screen, charging, battery, and how far Android throttles it.
+"""State of a phone beside its kernel's: screen, charging, battery, and how far Android throttles it.
 
 From Android's own ``dumpsys``, by the shell that adb gives. A phone without it (a chroot, Termux over ssh) tells
 nothing of this, and what a newer Android words differently is left out, never guessed.
@@ -24,7 +24,7 @@ _THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shu
 
 
 class PhoneState(Record):
-    """None is what the phone doesn't tell."""
+    """State of a phone; a field is None where the phone doesn't tell it."""
 
     screen: Literal["on", "off"] | None = None
     charging: bool | None = None

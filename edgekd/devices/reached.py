@@ -1,4 +1,4 @@
-"""What every device has that is reached by a shell: where edgekd lives there, and how patient its host is."""
+"""Options of every device that is reached by a shell: edgekd's folder there, and the host's patience."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ReachedByShell(AgentOptions):
         """Its transport. Raises DeviceUnreachable."""
 
     def state_by(self, shell: Shell) -> object:  # noqa: ARG002 - what most devices tell of themselves: nothing
-        """What the device tells by its shell, written into every measurement. Raises DeviceUnreachable."""
+        """State that the device tells by its shell, written into every measurement. Raises DeviceUnreachable."""
         return ""
 
     def open(self) -> SteadySession:

@@ -36,7 +36,7 @@ ENVIRONMENT = "$(cat envs/current 2>/dev/null || { [ -e env/ready ] && echo env;
 
 
 class RemoteFolder(NamedTuple):
-    """Where edgekd lives on a device, and the Python there."""
+    """Folder of edgekd on a device, and the Python there."""
 
     folder: str
     python: str
@@ -44,7 +44,7 @@ class RemoteFolder(NamedTuple):
 
 
 def new_token() -> str:
-    """What one session calls its own on the device: one that was replaced, and ends late, writes nowhere else."""
+    """Token of a session's own files on the device: a session that was replaced, and ends late, writes nowhere else."""
     return secrets.token_hex(8)
 
 

@@ -128,7 +128,6 @@ class AgentSession:
         if not jobs:
             return ()
         described = self.describe()
-        fingerprint = described.digest()
         kind = EvidenceKind.EMULATED if described.limits else EvidenceKind.MEASURED
         answers: dict[int, JobAnswer] = {}
         steps = 0
@@ -161,7 +160,7 @@ class AgentSession:
             Measurement(
                 sha256=job.artefact.sha256,
                 backend=job.backend,
-                fingerprint=fingerprint,
+                fingerprint=described.digest(job.backend),
                 kind=kind,
                 plan=plan.but(threads=job.threads or plan.threads),
                 shapes=job.shapes,
@@ -245,7 +244,7 @@ class AgentSession:
         hear: Callable[[dict[str, Any]], None] | None = None,
         **fields: Any,
     ) -> _Answer:
-        """One request; ``hear`` gets what comes before its end. Any failure closes the session for good."""
+        """Send a request; ``hear`` gets what comes before its answer. Any failure closes the session for good."""
         longest_s = _GREETING_S if longest_s is None else longest_s
         if not self._open:
             raise DeviceUnreachable(f"the session with {self.device} is closed", "open the device again")
@@ -322,7 +321,7 @@ def _plan(plan: MeasurePlan) -> dict[str, Any]:
 
 
 def _reading(answer: SentinelAnswer, job: JobAnswer) -> SentinelReading | None:
-    """One reading a round, in order, of the sentinel's processes that ran beside this job's.
+    """Readings, one a round in order, of the sentinel's processes that ran beside this job's.
 
     Drift compares processes by the median of their rounds: a single round that another program disturbed is noise, a
     whole process that is slower is a machine that has changed.

@@ -1,4 +1,4 @@
-"""What a remote device's transport has to do: run a small script there, and carry files.
+"""The interface of a remote device's transport: run a small script there, and carry files.
 
 Nothing is believed because a command ended well: `adb shell` answers 0 with nothing when a phone dies in the middle.
 So every script ends by writing a mark with its exit status, and has a deadline of our own.
@@ -41,7 +41,7 @@ class Shell(Protocol):
         ...
 
     def why(self, complaint: str, status: int | None = None) -> DeviceUnreachable:
-        """What the words on stderr mean, and what to do. ``status`` is the transport's own, where it has ended."""
+        """Meaning of the words on stderr, and what to do. ``status`` is the transport's own, where it has ended."""
         ...
 
     def push(self, file: Path, place: str) -> None:
@@ -64,12 +64,12 @@ class HasShell(Protocol):
     folder: str
 
     def shell(self) -> Shell:
-        """Its transport."""
+        """Transport of the device."""
         ...
 
 
 class Said(NamedTuple):
-    """What a command of this computer wrote, and how it ended."""
+    """Output and exit status of a command of this computer."""
 
     output: bytes
     complaint: str  # the end of its stderr
@@ -82,7 +82,7 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def ask(shell: Shell, script: str, deadline_s: float, stdin: bytes = b"") -> str:
-    """What a script there wrote. Raises DeviceUnreachable where it fails, ConnectionLost where it is cut."""
+    """Run a script there; returns its output. Raises DeviceUnreachable where it fails, ConnectionLost where cut."""
     # in a subshell, so that no `exit` of the script leaves out the mark
     said = run_here(shell.argv(f"(\n{script}\n)\nS=$?; echo; echo {_MARK} $S"), deadline_s, stdin)
     end = _END.search(said.output)

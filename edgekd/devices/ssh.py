@@ -60,7 +60,7 @@ class SshDevice(ReachedByShell):
         return None if path is None else path.expanduser()
 
     def shell(self) -> SshShell:
-        """Its transport, not yet connected."""
+        """Transport of the device, not yet connected."""
         return SshShell(self)
 
 

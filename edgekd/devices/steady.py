@@ -143,10 +143,15 @@ class SteadySession:
             self._session = None
             self._session = self._start()
         found = self._session.describe()
-        if self._fingerprint is not None and found.digest() != self._fingerprint.digest():
+        if self._fingerprint is not None and _identity(found) != _identity(self._fingerprint):
             raise DeviceUnreachable(
                 f"{self.device} came back as another device: {found.cpu}, {found.os}, Python {found.python}",
                 "nothing measured before holds there: begin a new run",
             )
         self._fingerprint = found
         return self._session
+
+
+def _identity(found: Fingerprint) -> tuple[str, dict[str, str]]:
+    """Digest and all runtimes: a session's batches may use any of them."""
+    return found.digest(), dict(found.runtimes)

@@ -1,4 +1,4 @@
-"""What the vendors' measuring programs say, read strictly: a line that is missing, or says something else, is no time.
+"""Output of the vendors' measuring programs, read strictly: a line that is missing, or says something else, is no time.
 
 ``benchmark_model`` is TensorFlow's and LiteRT's, ``onnxruntime_perf_test`` ONNX Runtime's. Their own words are the
 source: the last line ``count=... p5=... median=... p95=`` and the line ``Inference timings in us`` of the one, the file
@@ -56,7 +56,7 @@ def read_benchmark_model(said: str, began_s: float) -> ProcessSample:
 
 
 def read_perf_test(said: str, rows: str, began_s: float) -> ProcessSample:
-    """What it printed, and the file with a time a run, in seconds. Raises NotUnderstood.
+    """Read what it printed, and its file with a time a run, in seconds. Raises NotUnderstood.
 
     Its first inference is told in whole milliseconds, and so not taken.
     """

@@ -1,6 +1,6 @@
 """The agent as one file: a zip application named by its content, so that a device keeps each version once.
 
-Runtimes of other packages (`edgekd.ir.backends.RuntimeSpec.agent`) are added to it as source.
+Modules of other packages (``agent`` of `edgekd.ir.backends.RuntimeSpec` and `BackendSpec`) are added to it as source.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import platformdirs
 
 from edgekd.errors import ConfigurationError, MissingError
-from edgekd.ir.backends import RuntimeSpec, runtimes
+from edgekd.ir.backends import BACKENDS, runtimes
 
 __all__ = ["agent_path", "build_agent"]
 
@@ -58,31 +58,34 @@ def _sources() -> Mapping[str, str]:
         for item in folder.iterdir():
             if item.name.endswith(".py"):
                 found[f"{prefix}/{item.name}"] = item.read_text(encoding="utf-8")
-    for runtime in runtimes().values():
-        if runtime.agent:
-            place = f"edgekd/agent/runtimes/{runtime.name}.py"
+    modules = [(runtime.name, runtime.name, runtime.agent) for runtime in runtimes().values()]
+    modules += [(spec.name, spec.driver, spec.agent) for spec in BACKENDS.values()]
+    for name, module, agent in modules:
+        if agent:
+            place = f"edgekd/agent/runtimes/{module}.py"
             if place in found:
                 raise ConfigurationError.one(
-                    f"{runtime.agent} is the agent's module of `{runtime.name}`, and the agent has one of that name",
-                    "uninstall the package that brings it, or ask its author to rename the runtime",
+                    f"{agent} is the agent's module of `{name}`, and the agent has one of that name",
+                    "uninstall the package that brings it, or ask its author to rename it",
                 )
-            found[place] = _source(runtime)
+            found[place] = _source(name, agent)
     return found
 
 
-def _source(runtime: RuntimeSpec) -> str:
-    """The agent's module of another package's runtime. Raises MissingError where it isn't there as source."""
+def _source(name: str, agent: str) -> str:
+    """Source of the agent's module that another package brings. Raises MissingError where it isn't there as source."""
     try:
-        found = find_spec(runtime.agent)
+        found = find_spec(agent)
     except ImportError as error:
-        raise _no_source(runtime, str(error)) from error
+        raise _no_source(name, agent, str(error)) from error
     if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise _no_source(runtime, "no such module" if found is None else "it is no Python source")
+        raise _no_source(name, agent, "no such module" if found is None else "it is no Python source")
     return Path(found.origin).read_text(encoding="utf-8")
 
 
-def _no_source(runtime: RuntimeSpec, why: str) -> MissingError:
+def _no_source(name: str, agent: str, why: str) -> MissingError:
+    kind = "backend" if "/" in name else "runtime"
     return MissingError(
-        f"the runtime `{runtime.name}` can't be sent to a device: {runtime.agent}: {why}",
+        f"the {kind} `{name}` can't be sent to a device: {agent}: {why}",
         "install the package that brings it again, or uninstall it",
     )

@@ -21,12 +21,14 @@ from edgekd.records import Record
 
 __all__ = [
     "BACKENDS",
+    "SHIPPED",
     "Ability",
     "BackendSpec",
     "Home",
     "RuntimeSpec",
     "asked_of_agent",
     "backend_hint",
+    "can",
     "formats_of",
     "runtimes",
 ]
@@ -34,6 +36,11 @@ __all__ = [
 Ability = Literal["execute", "measure", "simulate"]
 """``execute``: answers samples. ``measure``: its calls are timed where it runs. ``simulate``: its figures are estimates
 of a compiler, by its model of the hardware."""
+
+
+SHIPPED = frozenset({"litert/xnnpack", "litert/builtin", "onnxruntime/cpu", "openvino/cpu"})
+"""Backends of edgekd itself. Their runtimes are a part of every device's identity: another one here changes it for all
+devices that have its runtime (`edgekd.devices._protocol.Fingerprint.identity`)."""
 
 
 class Home(Record):
@@ -75,9 +82,10 @@ class BackendSpec(Record):
     provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     formats: Annotated[tuple[Format, ...], Field(min_length=1)]  # that it loads, the native one first
     precisions: tuple[Precision, ...]  # that it has at all; an operator of a given model may still rule one out
-    can: frozenset[Ability] = frozenset({"execute", "measure"})
+    can: Annotated[frozenset[Ability], Field(min_length=1)] = frozenset({"execute", "measure"})
     reference: bool = False  # its kernels are for reference: never the default of its runtime, and not profiled
     delegates: bool = False  # operators run in several places, and the runtime tells in which
+    agent: str = ""  # importable here, shipped to the device: drives this provider in the place of the runtime's module
     example: str = ""  # lines of a bundle's example.py that answer one batch: see `edgekd.bundle.example`
     example_heads: str = ""  # in the place of the last of them, where a model has several outputs
 
@@ -85,7 +93,21 @@ class BackendSpec(Record):
     def _can_run(self) -> BackendSpec:
         if "execute" in self.can and not self.runtime.homes:
             raise ValueError("a backend that executes needs `homes`: the package that brings its runtime")
+        if "execute" in self.can and not (self.agent or self.runtime.agent or self.name in SHIPPED):
+            raise ValueError(
+                "a backend that executes needs `agent`, its own or its runtime's: the module that drives it on a device"
+            )
+        if "execute" in self.can and not (self.example and self.example_heads):
+            raise ValueError(
+                "a backend that executes needs `example` and `example_heads`: lines of a bundle's example.py that set "
+                "`answer`, and `answers` by name"
+            )
         return self
+
+    @property
+    def driver(self) -> str:
+        """Name of the agent's module that drives it: the runtime's, or with an ``agent`` of its own the provider's."""
+        return f"{self.runtime.name}__{self.provider.replace('-', '_')}" if self.agent else self.runtime.name
 
     @property
     def name(self) -> str:
@@ -134,7 +156,7 @@ def _loaded() -> Mapping[str, BackendSpec]:
 
 
 def _place(spec: BackendSpec) -> tuple[bool, str, bool, str]:
-    own = bool(spec.runtime.homes) and not spec.runtime.agent  # a format's default is never another package's
+    own = spec.name in SHIPPED  # a format's default is never another package's
     return not own, spec.runtime.name, spec.reference, spec.provider
 
 
@@ -157,6 +179,12 @@ def formats_of(backend: Backend) -> tuple[Format, ...]:
         return BACKENDS[str(backend)].formats
     except KeyError:
         raise UnknownName("backend", str(backend), BACKENDS, remedy=backend_hint(str(backend), near=False)) from None
+
+
+def can(backend: Backend, *abilities: Ability) -> bool:
+    """True where a backend's record has all of these abilities; False on one that isn't registered."""
+    spec = BACKENDS.get(str(backend))
+    return spec is not None and spec.can.issuperset(abilities)
 
 
 def backend_hint(name: str, near: bool = True) -> str:

@@ -160,12 +160,10 @@ def _interval(values: list[float], confidence: float) -> tuple[float, float]:
 
 
 def _delegation(measurement: Measurement) -> Iterator[Figure]:
-    """Share of delegated operators: all on a backend with one place for every operator; none if the runtime reports
-    none.
-    """
+    """Share of delegated operators: 1 on a backend with one place for all; none where nothing ran, or nothing tells."""
     where = measurement.delegation
     spec = BACKENDS.get(str(measurement.backend))
-    one_place = where is None and not (spec is not None and spec.delegates)
+    one_place = where is None and measurement.simulated is None and spec is not None and not spec.delegates
     if where is not None or one_place:
         yield Figure(
             metric="delegation",

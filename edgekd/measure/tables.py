@@ -27,7 +27,7 @@ from edgekd.evidence import EvidenceKind, weakest
 from edgekd.ir.backends import BACKENDS
 from edgekd.ir.kernels import Kernels, checked
 from edgekd.ir.numerics import Precision
-from edgekd.records import Filed, Record, Shown
+from edgekd.records import Digest, Filed, Record, Shown
 from edgekd.store.atomic import write_json
 from edgekd.store.schema import read_record
 
@@ -40,6 +40,7 @@ __all__ = [
     "import_tables",
     "kept_tables",
     "list_tables",
+    "of_one_state",
     "profile_command",
     "read_table",
     "tables_elsewhere",
@@ -82,10 +83,19 @@ class LatencyTable(Filed):
         return backend
 
     @property
+    def subject(self) -> Digest:
+        """Digest of the device for this backend."""
+        return self.fingerprint.digest(self.backend)
+
+    def holds_for(self, fingerprint: Fingerprint) -> bool:
+        """True where it was measured on that device in that state."""
+        return self.subject == fingerprint.digest(self.backend)
+
+    @property
     def name(self) -> str:
         """Name of the file: all that distinguishes tables, device and fingerprint first."""
         backend = str(self.backend).replace("/", "-")
-        subject = self.fingerprint.digest()[:12]
+        subject = self.subject[:12]
         return f"{_safe(self.device)}-{subject}-{backend}-{self.precision.value}-{self.threads}.json"
 
 
@@ -130,9 +140,9 @@ Note = Callable[[str], None] | None
 """Called for each damaged table, and the others are used without it; None: the first one is an error."""
 
 
-def _read(folder: Path | None, pattern: str, note: Note) -> Iterator[LatencyTable]:
+def _read(folder: Path | None, patterns: Iterable[str], note: Note) -> Iterator[LatencyTable]:
     folder = folder or tables_folder()
-    for path in sorted(folder.glob(pattern)) if folder.is_dir() else ():
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}) if folder.is_dir() else ():
         try:
             yield read_record(path, LatencyTable)
         except (ConfigurationError, OSError) as error:
@@ -143,30 +153,38 @@ def _read(folder: Path | None, pattern: str, note: Note) -> Iterator[LatencyTabl
 
 def kept_tables(folder: Path | None = None, note: Note = None) -> tuple[LatencyTable, ...]:
     """All tables, by name. Raises OSError, and ConfigurationError as `Note` says."""
-    return tuple(_read(folder, "*.json", note))
+    return tuple(_read(folder, ["*.json"], note))
 
 
 def tables_of(
     fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
 ) -> tuple[LatencyTable, ...]:
     """Tables of a device in its present state, under any name. Raises as `kept_tables` does."""
-    subject = fingerprint.digest()
-    found = _read(folder, f"*-{subject[:12]}-*-{threads}.json", note)
-    return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() == subject)
+    subjects = {fingerprint.digest(Backend.model_validate(name)) for name in BACKENDS}
+    found = _read(folder, [f"*-{subject[:12]}-*-{threads}.json" for subject in subjects], note)
+    return tuple(table for table in found if table.threads == threads and table.holds_for(fingerprint))
 
 
 def tables_called(device: str, folder: Path | None = None, note: Note = None) -> tuple[LatencyTable, ...]:
     """Tables of a device by its name, in any state of it. Raises as `kept_tables` does."""
-    return tuple(table for table in _read(folder, f"{_safe(device)}-*.json", note) if table.device == device)
+    return tuple(table for table in _read(folder, [f"{_safe(device)}-*.json"], note) if table.device == device)
 
 
 def tables_elsewhere(
     fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
 ) -> tuple[LatencyTable, ...]:
     """Tables of other devices, and of this one in other states. Raises as `kept_tables` does."""
-    subject = fingerprint.digest()
-    found = _read(folder, f"*-{threads}.json", note)
-    return tuple(table for table in found if table.threads == threads and table.fingerprint.digest() != subject)
+    found = _read(folder, [f"*-{threads}.json"], note)
+    return tuple(table for table in found if table.threads == threads and not table.holds_for(fingerprint))
+
+
+def of_one_state(tables: Sequence[LatencyTable]) -> bool:
+    """True where all are of one device in one state; False where there are none."""
+    devices, states = (
+        {table.fingerprint.digest() for table in tables},
+        {(table.backend, table.subject) for table in tables},
+    )
+    return len(devices) == 1 and len(states) == len({table.backend for table in tables})
 
 
 def profile_command(

@@ -10,7 +10,8 @@
       again.json                       AgainRecord: while everything is measured anew
       report.html
 
-A profile holds for its fingerprint: another governor, runtime version or set of limits is another folder.
+A profile holds for its fingerprint: another governor, runtime version or set of limits is another folder. A section of
+a runtime that another package brings has the digest of the device with that runtime in its name.
 """
 
 from __future__ import annotations

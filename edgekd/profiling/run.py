@@ -14,7 +14,7 @@ from edgekd.devices._protocol import Device, Fingerprint
 from edgekd.errors import Interrupted, MissingError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
-from edgekd.ir.backends import BACKENDS, formats_of
+from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.measure.calm import DriftBaseline
 from edgekd.profiling.depthwise import Depthwise
@@ -85,8 +85,8 @@ def profile_device(
         sweep(home)
         wanted = tuple(dict.fromkeys(precisions)) or (_QUICK if quick else _PRECISIONS)
         deployments = [(backend, precision) for backend in usable for precision in wanted]
-        behaviour = f"behaviour-{str(usable[0]).replace('/', '-')}"
-        names = [_name(*deployment, threads) for deployment in deployments]
+        behaviour = f"behaviour-{_of_backend(fingerprint, usable[0])}"
+        names = [_name(_of_backend(fingerprint, backend), precision, threads) for backend, precision in deployments]
         sections = ("memory", *names, behaviour)
         anew = _Anew(home / "again.json", again)
         known = _known(home, sections, quick, anew)
@@ -209,22 +209,28 @@ def _usable(fingerprint: Fingerprint, asked: Sequence[Backend], quick: bool) -> 
     there = [
         backend
         for backend in map(Backend.model_validate, BACKENDS)
-        if backend.provider in fingerprint.providers.get(backend.runtime, ())
+        if backend.provider in fingerprint.providers.get(backend.runtime, ()) and can(backend, "measure")
     ]
     absent = [str(backend) for backend in asked if backend not in there]
     if absent or not there:
         known = ", ".join(map(str, there)) or "none"
         raise MissingError(
-            f"not on this device: {', '.join(absent) or 'any runtime'} (there: {known})",
+            f"not to be timed on this device: {', '.join(absent) or 'any runtime'} (there: {known})",
             "install one: edgekd devices install NAME --runtime onnxruntime",
         )
     plain = [backend for backend in there if not BACKENDS[str(backend)].reference]
     return tuple(asked) or tuple(plain[:1] if quick else plain)
 
 
-def _name(backend: Backend, precision: Precision, threads: int) -> str:
+def _name(backend: str, precision: Precision, threads: int) -> str:
     several = f"-{threads}-threads" if threads != 1 else ""
-    return f"deployment-{str(backend).replace('/', '-')}-{precision.value}{several}"
+    return f"deployment-{backend}-{precision.value}{several}"
+
+
+def _of_backend(fingerprint: Fingerprint, backend: Backend) -> str:
+    """A backend in the name of a section, with the device's digest for it where that is not the folder's."""
+    name, subject = str(backend).replace("/", "-"), fingerprint.digest(backend)
+    return name if subject == fingerprint.digest() else f"{name}-{subject[:12]}"
 
 
 class _Anew:

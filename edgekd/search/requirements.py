@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
-from edgekd.ir.backends import BACKENDS
+from edgekd.ir.backends import BACKENDS, can
 from edgekd.targets.target import Target
 
 __all__ = ["require_meter", "require_running", "require_runtimes", "simulation_caution"]
@@ -37,12 +37,19 @@ def require_runtimes(target: Target, fingerprint: Fingerprint) -> None:
             f"{target.device} tells times only, and a student's answers are checked on its device",
             "put a Python there (on a phone, Termux), and reach it by kind: adb",
         )
-    estimated = [str(b) for b in target.backends if (spec := BACKENDS.get(str(b))) and "execute" not in spec.can]
-    if estimated and not fingerprint.simulates:
+    known = [] if fingerprint.simulates else [backend for backend in target.backends if str(backend) in BACKENDS]
+    estimated = [str(backend) for backend in known if not can(backend, "execute")]
+    untimed = [str(backend) for backend in known if not can(backend, "measure")]
+    if estimated:
         raise MissingError(
             f"target {target.name} allows {', '.join(estimated)}, whose figures are estimates, "
             f"and {target.device} runs models",
             "take it out of the target's backends, or name a device that estimates for it",
+        )
+    if untimed:
+        raise MissingError(
+            f"target {target.name} allows {', '.join(untimed)}, which answers samples and is never timed",
+            "take it out of the target's backends",
         )
     missing = [str(b) for b in target.backends if b.runtime not in fingerprint.runtimes]
     if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from edgekd.artefacts import Backend, Format
 from edgekd.devices._protocol import Fingerprint, MeasurePlan
@@ -82,6 +82,12 @@ class Certificate(Filed):
     own: Accuracy | None = None  # the user's own untouched model: test split, PyTorch float32
     cautions: tuple[str, ...] = ()  # reasons why it may not be worth shipping though every limit holds
 
+    @model_validator(mode="after")
+    def _not_estimated(self) -> Certificate:
+        if any(figure.kind is EvidenceKind.SIMULATED for figure in self.figures):
+            raise ValueError("a certificate has no simulated figures: nothing ran")
+        return self
+
     @property
     def certified(self) -> bool:
         """True if every hard limit holds, on figures measured on the target's own device, with accuracy by the file
@@ -103,7 +109,7 @@ class Certificate(Filed):
 
     @property
     def _holds(self) -> bool:
-        subject = self.fingerprint.digest()
+        subject = self.fingerprint.digest(self.backend)
         return (
             self.verdict.holds
             and self.accuracy.kind is AccuracyKind.ARTEFACT

@@ -80,9 +80,12 @@ def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
 
 def changed_since(begun: RunHeader, fingerprint: Fingerprint, versions: Mapping[str, str]) -> list[str]:
     """Changes of device and packages since a run's header, which its certificate would misstate."""
-    there, here = begun.fingerprint.model_dump(), fingerprint.model_dump()
+    measured, meters = begun.fingerprint, ("meter", "no_meter", "power_is_modelled")
     changed = {
-        "device": [name for name in there if there[name] != here[name]],
+        "device": [
+            *measured.changed(fingerprint, *begun.target.backends),
+            *(name for name in meters if getattr(measured, name) != getattr(fingerprint, name)),
+        ],
         "set of packages": [
             name for name in {**begun.versions, **versions} if begun.versions.get(name) != versions.get(name)
         ],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from edgekd.agent.fingerprint import is_installed
 from edgekd.errors import MissingError, UsageError
 from edgekd.ir.backends import BACKENDS, runtimes
 from edgekd.targets.catalogue import load_device_facts
@@ -19,11 +19,11 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 
 
 def installed_backends() -> tuple[str, ...]:
-    """Backends whose runtime is installed here, each runtime's first provider. Imports none of them."""
+    """Backends whose runtime is installed here, each runtime's first provider but for reference ones. Imports none."""
     found: dict[str, str] = {}
     for backend, spec in BACKENDS.items():
         first = spec.runtime.homes[:1]  # this computer's own Python is not searched for others
-        if first and importlib.util.find_spec(first[0].module) is not None:
+        if first and is_installed(first[0].module) and not spec.reference:
             found.setdefault(spec.runtime.name, backend)
     return tuple(found.values())
 

@@ -107,7 +107,7 @@ class LoopbackAdbd:
 
     @property
     def address(self) -> str:
-        """What ``adb connect`` takes."""
+        """Address that ``adb connect`` takes."""
         return f"127.0.0.1:{self.port}"
 
     def kill(self) -> None:
@@ -116,17 +116,17 @@ class LoopbackAdbd:
         self._process.wait()
 
     def start(self) -> None:
-        """It is switched on again."""
+        """Switch it on again."""
         self._process = self._start()
 
     def freeze(self) -> None:
-        """Everything on it stops, and it is still listed as a device."""
+        """Stop everything on it; it is still listed as a device."""
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):  # a measured process ends while it is looked for
                 process.suspend()
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Let it go on."""
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
                 process.resume()

@@ -75,7 +75,7 @@ class LoopbackSshd:
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key.read_text()}")
 
     def another_key(self) -> None:
-        """From now on the client knows another key than the host's: what a stranger's answer looks like."""
+        """Let the client know another key than the host's from now on: it sees a stranger's answer."""
         other = self.folder / "other"
         if not other.exists():
             _keygen(other)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.agent.fingerprint import fingerprint
+from edgekd.agent.fingerprint import fingerprint, is_installed
 from edgekd.devices._protocol import Fingerprint
 from edgekd.ir.backends import asked_of_agent
 
@@ -73,3 +73,21 @@ def test_runtimes_are_found_without_importing_them() -> None:
     assert not {"onnxruntime", "openvino", "ai_edge_litert"} & (set(sys.modules) - before)
     assert set(found["runtimes"]) == {"litert", "onnxruntime", "openvino"}
     assert found["providers"]["litert"] == ["xnnpack", "builtin"]
+
+
+def test_a_module_below_a_package_is_found_without_importing_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "upper/inner").mkdir(parents=True)
+    (tmp_path / "upper/__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "upper/inner/deep.py").touch()
+    (tmp_path / "alone.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    found = ["upper", "upper.inner", "upper.inner.deep", "alone"]
+    gone = ["nowhere", "nowhere.inner", "upper.other", "upper.other.deep", "alone.inner", "upper.inner.deep.more"]
+    assert [name for name in found + gone if is_installed(name)] == found
+
+
+def test_a_runtime_below_a_package_that_is_not_there_hides_no_other() -> None:
+    asked = {"odd": {"providers": ["cpu"], "homes": [["nowhere.inner", ["odd"]]]}, **asked_of_agent()}
+    assert set(fingerprint(asked)["runtimes"]) == {"litert", "onnxruntime", "openvino"}

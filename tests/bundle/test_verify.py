@@ -137,6 +137,12 @@ def test_another_machine_repeats_no_budget(bundle: Path, make_device: MakeDevice
     assert check(report, "parity").answer.value == "holds"
 
 
+def test_another_packages_runtime_makes_no_other_machine(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    plain = fake_fingerprint()
+    device = make_device(fingerprint=plain.but(runtimes={**plain.runtimes, "tiny": "1.0"}))
+    assert check(verified(bundle, device, tmp_path), "latency.p95").answer.value == "holds"
+
+
 @pytest.mark.parametrize(
     ("backend", "remedy"), [("litert/xnnpack", "pip install ai-edge-litert"), ("executorch/cpu", "take a later one")]
 )
@@ -457,12 +463,13 @@ def test_a_plan_out_of_all_bounds_is_an_error_of_its_field(bundle: Path, field: 
         (("parity", "samples"), 0, "samples agree"),
         (("accuracy", "value"), 0.99, "another one than among the figures"),
         (("verdict", "limits"), [], "other limits"),
+        (("figures", 0, "kind"), "simulated", "no simulated figures"),
         (("fingerprint", "cores"), -5, r"fingerprint\.cores"),
         (("fingerprint", "memory_bytes"), -1, r"fingerprint\.memory_bytes"),
     ],
 )
 def test_a_certificate_that_contradicts_itself_is_an_error_of_its_field(
-    bundle: Path, make_device: MakeDevice, tmp_path: Path, at: tuple[str, ...], value: object, said: str
+    bundle: Path, make_device: MakeDevice, tmp_path: Path, at: tuple[str | int, ...], value: object, said: str
 ) -> None:
     data = json.loads((bundle / CERTIFICATE).read_text())
     inside = data

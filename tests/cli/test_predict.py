@@ -13,7 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekd import predicting
 from edgekd.cli.main import main
 from edgekd.errors import ConfigurationError, MissingError
+from edgekd.ir import backends
+from edgekd.ir.backends import RuntimeSpec
 from edgekd.ir.numerics import Precision
+from edgekd.ir.shipped_backends import ONNXRUNTIME_CPU
 from edgekd.measure.prediction.predict import ModelOnBackend, predict_models
 from edgekd.measure.tables import add_rows
 from tests.measure.prediction.test_predict import table
@@ -142,7 +145,10 @@ def test_a_precision_that_is_not_there_offers_the_nearest(own_data, capsys):
     assert "dynamic-int8" in capsys.readouterr().err
 
 
-def test_one_unfit_file_refuses_none_of_the_others(own_data):
+def test_one_unfit_file_refuses_none_of_the_others(own_data, monkeypatch):
+    estimated = ONNXRUNTIME_CPU.but(runtime=RuntimeSpec(name="npu"), can={"simulate"})
+    with_npu = {**backends.BACKENDS, estimated.name: estimated}  # can't be measured, so that it has no row
+    monkeypatch.setattr(backends, "_loaded", lambda: with_npu)
     nodes = [helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)]
     weights = numpy_helper.from_array(np.zeros((4, 3), np.float32), "w")
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 3), ("y", 4))]

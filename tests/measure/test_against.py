@@ -234,6 +234,12 @@ def test_another_machine_is_refused_before_it_is_measured(models: list[Path], be
     assert not device.is_open
 
 
+def test_another_packages_runtime_makes_no_other_machine(models: list[Path], before: Path) -> None:
+    plain = fake_fingerprint()
+    device = FakeDevice(lambda job: 100.0, fingerprint=plain.but(runtimes={**plain.runtimes, "tiny": "1.0"}))
+    assert bench(models, device, before).against is not None
+
+
 def test_another_load_is_refused(models: list[Path], before: Path) -> None:
     plan = MeasurePlan(load=Load(pattern="periodic", rate_hz=30.0))
     with pytest.raises(ConfigurationError, match="was taken with 1 threads, closed loop"):

@@ -118,6 +118,9 @@ def test_where_operators_run_is_a_figure_only_where_a_target_limits_it():
     assert share(full, measure()) is None  # LiteRT has delegates, and this one does not tell
     elsewhere = measure().but(backend=Backend(runtime="onnxruntime", provider="cpu"))
     assert (share(full, elsewhere).value, share(full, elsewhere).kind) == (1.0, EvidenceKind.ANALYTIC)
+    assert share(full, measure().but(backend=Backend(runtime="nobody", provider="knows"))) is None
+    (estimate,) = FakeDevice({"m": 100.0}, kind=EvidenceKind.SIMULATED).open().measure([JOB], MeasurePlan())
+    assert share(full, estimate.but(backend=elsewhere.backend)) is None  # nothing ran
 
 
 def test_what_was_left_out_is_in_the_method():

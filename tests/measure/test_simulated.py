@@ -19,7 +19,7 @@ from edgekd.measure.figures import figure_of, figures_of
 from edgekd.measure.settle import measure_until
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
-from edgekd.testing.fakes.device import FakeDevice
+from edgekd.testing.fakes.device import FakeDevice, Script
 
 LITERT = Backend.model_validate("litert/xnnpack")
 PLAN = MeasurePlan(processes=4, rounds=2)
@@ -47,6 +47,14 @@ def estimates(jobs: list[Job]) -> list[Measurement]:
 @pytest.fixture
 def measured(jobs: list[Job]) -> Measurement:
     return FakeDevice(LATENCY_US, name="npu").open().measure(jobs[:1], PLAN)[0]
+
+
+def test_memory_is_the_processes_median_or_the_estimate(jobs: list[Job], estimates: list[Measurement]) -> None:
+    assert estimates[0].memory_bytes == 2 * jobs[0].artefact.size_bytes
+    (told,) = FakeDevice(LATENCY_US, outcomes={"slow": Script(memory_model_bytes=700)}).open().measure(jobs[:1], PLAN)
+    assert told.memory_bytes == 700
+    assert told.but(processes=[one.but(memory_model_bytes=None) for one in told.processes]).memory_bytes is None
+    assert estimates[0].but(simulated=Simulated(compiler="c", version="1", seconds=1.0)).memory_bytes is None
 
 
 @pytest.mark.parametrize(

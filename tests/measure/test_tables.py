@@ -9,6 +9,7 @@ import pytest
 from edgekd.artefacts import Backend
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.evidence import EvidenceKind
+from edgekd.ir.backends import BACKENDS
 from edgekd.ir.numerics import Precision
 from edgekd.measure.tables import (
     LatencyTable,
@@ -18,6 +19,7 @@ from edgekd.measure.tables import (
     import_tables,
     kept_tables,
     list_tables,
+    of_one_state,
     tables_elsewhere,
     tables_of,
 )
@@ -68,6 +70,31 @@ def test_another_fingerprint_precision_or_number_of_threads_is_another_table(tmp
     assert [found.rows[0].p5_us for found in tables_of(changed, 1, tmp_path)] == [4.0]
     assert sorted(found.rows[0].p5_us for found in tables_elsewhere(here, 1, tmp_path)) == [4.0, 5.0]
     assert tables_elsewhere(here, 2, tmp_path) == ()
+
+
+def test_another_packages_runtime_changes_the_tables_of_its_own_backends_alone(tmp_path, monkeypatch):
+    tiny = Backend.model_validate("tiny/cpu")
+    monkeypatch.setattr("edgekd.measure.tables.BACKENDS", {**BACKENDS, str(tiny): BACKENDS["litert/xnnpack"]})
+    before = fake_fingerprint()
+    first, later = (
+        before.but(runtimes={**before.runtimes, "tiny": version}, providers={**before.providers, "tiny": ("cpu",)})
+        for version in ("1.0", "1.1")
+    )
+    for one in (
+        table([(0, 1.0)], fingerprint=before),
+        table([(0, 2.0)], fingerprint=first, backend=tiny),
+        table([(0, 3.0)], fingerprint=later, backend=tiny),
+        table([(1, 4.0)], fingerprint=later),  # to those of the first
+    ):
+        add_rows(one, tmp_path)
+    assert len(kept_tables(tmp_path)) == 3
+    for here, found in ((before, [1.0]), (first, [1.0, 2.0]), (later, [1.0, 3.0])):
+        kept, others = tables_of(here, 1, tmp_path), tables_elsewhere(here, 1, tmp_path)
+        assert sorted(one.rows[0].p5_us for one in kept) == found
+        assert len(kept) + len(others) == 3
+        assert of_one_state(kept)
+    assert not of_one_state(kept_tables(tmp_path))
+    assert not of_one_state(())
 
 
 def test_a_table_travels_as_a_file(tmp_path):

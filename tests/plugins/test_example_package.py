@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd import api
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
 
 PACKAGE = Path(__file__).parent / "edgekd_example"
@@ -181,12 +182,14 @@ from edgekd.devices._protocol import MeasurePlan
 from edgekd.measure.doctor import examine
 
 api.begin(".")
-print("init", "onnx_reference/numpy" in Path("here.yaml").read_text())
+print("init", "onnxruntime/cpu" in Path("here.yaml").read_text(), "onnx_reference" in Path("here.yaml").read_text())
 checks = examine(open_device("this-computer"), lambda: []).checks
 print("doctor", next((c.state, c.found) for c in checks if c.name == "onnx_reference"))
 plan = MeasurePlan(processes=2, rounds=2, round_ms=2.0, warmup_ms=2.0, sentinel=False)
 (row,) = api.bench(["model.onnx"], backends=["onnx_reference/numpy"], plan=plan).rows
 print("bench", row.outcome.value, row.backend, row.measurement.kind.value)
+found = api.probe("this-computer")
+print("identity", found.subject, row.measurement.fingerprint == found.fingerprint.digest(row.backend) != found.subject)
 """
 
 
@@ -206,9 +209,10 @@ def test_its_runtime_is_in_init_doctor_and_bench(installed: Path, tmp_path: Path
     assert ran.returncode == 0, ran.stderr
     version = metadata.version("onnx")
     assert ran.stdout.splitlines() == [
-        "init True",
+        "init True False",  # its backend is for reference
         f"doctor ('ok', '{version} (numpy)')",
         "bench ok onnx_reference/numpy measured",
+        f"identity {api.probe('this-computer').subject} True",  # as without the package
     ]
 
 

@@ -9,6 +9,7 @@ import pytest
 from edgekd.artefacts import Backend
 from edgekd.errors import Interrupted, MissingError
 from edgekd.events import SilentEvents
+from edgekd.ir import backends
 from edgekd.ir.numerics import Precision
 from edgekd.profiling import run as profiling
 from edgekd.profiling.run import expected_s, profile_device
@@ -90,6 +91,21 @@ def test_another_state_of_the_device_is_measured_anew(profiled):
         report, asked = profiled(quick=True, fingerprint=changed)
         assert len(asked) == 4
         assert report.reused == ()
+
+
+def test_another_packages_runtime_is_measured_beside_what_is_known(profiled, monkeypatch):
+    profiled()
+    with_tiny = {**backends.BACKENDS, "tiny/cpu": backends.BACKENDS[str(LITERT)]}
+    monkeypatch.setattr(backends, "_loaded", lambda: with_tiny)
+    plain = there()
+    for version in ("1.0", "1.1"):
+        beside = plain.but(
+            runtimes={**plain.runtimes, "tiny": version}, providers={**plain.providers, "tiny": ("cpu",)}
+        )
+        report, asked = profiled(fingerprint=beside)
+        assert asked == [f"tiny/cpu {precision}" for precision in ("float32", "float16", "int8")]
+        assert len(report.reused) == 8
+        assert profiled(fingerprint=beside)[1] == []
 
 
 def test_a_whole_profile_takes_the_place_of_a_quick_one_and_not_the_other_way_round(profiled):

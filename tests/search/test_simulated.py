@@ -9,9 +9,11 @@ import pytest
 
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import MissingError
+from edgekd.events import SilentEvents
 from edgekd.evidence import EvidenceKind
 from edgekd.report.page import write_report
 from edgekd.search.budget import Budget
+from edgekd.search.finalists.choose import Chooser
 from edgekd.search.finalists.stagewise import Stagewise
 from edgekd.search.replay import replay
 from edgekd.search.requirements import require_running, require_runtimes, simulation_caution
@@ -46,6 +48,23 @@ def test_a_search_ranks_and_refuses_the_certificate(tmp_path: Path) -> None:
     assert len(run.trials()) == 8
     assert {figure.kind for figure in figures} == {EvidenceKind.SIMULATED}
     assert run.stages_record() is None
+
+
+def test_a_finalist_that_is_only_estimated_the_second_time_is_not_chosen(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "run", trials=8)
+    assert lab.search().chosen is not None
+    run = lab.open()
+    for finalist in run.finalists():
+        run.write(finalist.but(measurement=None, chosen=False))
+    session = FakeDevice(lab.latency, kind=EvidenceKind.SIMULATED, clock=lab.clock).open()
+    budget = Budget(None, lab.clock, 0.0)
+    assert Chooser(run, lab.plan.certify, session, cast(Any, lab), SilentEvents(), budget).certify() is None
+    tried = [finalist for finalist in run.finalists() if finalist.measurement is not None]
+    assert tried
+    assert not any(finalist.chosen for finalist in tried)
+    assert {finalist.reason for finalist in tried} == {
+        "measured anew by an estimate of paper-compiler 1.0: a certificate needs measured figures"
+    }
 
 
 def test_its_records_decide_the_same_again_and_resume_does_nothing_twice(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import ConfigurationError
-from edgekd.store.opening import is_finished, open_run, require_place
+from edgekd.store.opening import changed_since, is_finished, open_run, require_place
 from edgekd.store.records import OutcomeRecord, RunHeader, TeachersRecord
 from edgekd.store.run import Run
 
@@ -110,6 +110,17 @@ def test_what_differs_is_named(header: RunHeader, here: Path) -> None:
     another = header.but(seed=8, fingerprint=header.fingerprint.but(cpu="another", os="Linux 9"))
     with pytest.raises(ConfigurationError, match=r"another seed, device \(cpu, os\)"):
         open_run(another, here / "mine")
+    metered = header.but(fingerprint=header.fingerprint.but(meter="rapl"))
+    for one, other in ((header, metered), (metered, header)):
+        assert changed_since(one, other.fingerprint, one.versions) == ["device (meter)"]
     later = header.but(versions={**header.versions, "torch": "99.0"})
     with pytest.raises(ConfigurationError, match=r"another set of packages \(torch\)"):
         open_run(later, here / "mine")
+
+
+def test_a_run_goes_on_where_another_packages_runtime_was_installed(header: RunHeader, here: Path) -> None:
+    begun = open_run(header, here / "mine")
+    (begun.folder / "trials").mkdir()
+    plain = header.fingerprint
+    beside = plain.but(runtimes={**plain.runtimes, "tiny": "1.0"}, providers={**plain.providers, "tiny": ("cpu",)})
+    assert open_run(header.but(fingerprint=beside), here / "mine").header == begun.header

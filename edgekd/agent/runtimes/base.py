@@ -37,7 +37,7 @@ class TimedOperator(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where operators ran: how many of ``total`` a delegate took, in how many partitions, and which it left."""
+    """Placement of operators: how many of ``total`` a delegate took, in how many partitions, and which it left."""
 
     total: int
     delegated: int
@@ -46,7 +46,7 @@ class Placement(NamedTuple):
 
 
 class Runtime:
-    """One runtime with at most one model. Constructing it imports the runtime and nothing more."""
+    """A runtime with at most one model. Constructing it imports the runtime and nothing more."""
 
     call: Callable[[], object]
     shapes: Mapping[str, Sequence[int]] = {}  # asked for inputs with free axes; under no name for the only input
@@ -77,7 +77,7 @@ class Runtime:
         raise NotImplementedError
 
     def placement(self) -> Optional[Placement]:
-        """Where operators run; None where the backend has one place only."""
+        """Placement of the operators; None where the backend has one place only."""
         return None
 
 

@@ -18,7 +18,7 @@ MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorfl
 
 
 class LiteRt(Runtime):
-    """One interpreter on one model."""
+    """An interpreter on a model."""
 
     def __init__(self, provider: str, threads: int) -> None:
         self.threads = threads
@@ -62,7 +62,7 @@ class LiteRt(Runtime):
         return profile(path, self.inputs(), self.outputs(), self.threads, calls)
 
     def placement(self) -> Optional[Placement]:
-        """Which operators a delegate took: those between the inputs and the outputs of its nodes.
+        """Operators that a delegate took: those between the inputs and the outputs of its nodes.
 
         The interpreter keeps listing operators that a delegate replaced, so the graph itself has to tell.
         """

@@ -18,7 +18,7 @@ PROVIDERS = ("cpu",)
 
 
 class OpenVino(Runtime):
-    """One compiled model with one request. The CPU plugin counts as part of the runtime, not of the model."""
+    """A compiled model with one request. The CPU plugin counts as part of the runtime, not of the model."""
 
     def __init__(self, threads: int) -> None:
         self.core = ov.Core()
@@ -75,7 +75,7 @@ class OpenVino(Runtime):
 
 
 def computed_in(model: Any) -> str:
-    """What floats a model is to be computed in: as its file says, or float32."""
+    """Type of floats that a model is to be computed in: as its file says, or float32."""
     said = ["runtime_options", "INFERENCE_PRECISION_HINT"]
     return str(model.get_rt_info(said).astype(str)) if model.has_rt_info(said) else "f32"
 

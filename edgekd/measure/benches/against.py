@@ -88,10 +88,9 @@ def read_report(path: Path) -> BenchReport:
 
 def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequence[int], load: Load, path: Path) -> None:
     """Check that the earlier report is comparable with the coming measurement. Raises ConfigurationError."""
-    if before.fingerprint.digest() != fingerprint.digest():
-        left_out = {"meter", "no_meter", "power_is_modelled"}
-        then, now = (found.model_dump(mode="json", exclude=left_out) for found in (before.fingerprint, fingerprint))
-        differ = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    measured = {row.backend for row in before.rows}
+    still = [backend for backend in measured if backend.provider in fingerprint.providers.get(backend.runtime, ())]
+    if differ := before.fingerprint.changed(fingerprint, *still):
         raise ConfigurationError.one(
             f"was taken on another machine or with other runtimes: {', '.join(differ)} differ",
             "compare on the same device, with the same runtimes",

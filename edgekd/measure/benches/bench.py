@@ -29,7 +29,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.errors import ConfigurationError, Interrupted, MissingError, Place, Problem, UsageError
 from edgekd.evidence import Figure
-from edgekd.ir.backends import BACKENDS, formats_of
+from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.measure.benches.against import Against, hold_against, match, read_report, require_like
 from edgekd.measure.compare import ALPHA, Comparison, aa_noise, alpha_among, compare, order, p5_us
 from edgekd.measure.conditions import cores_of
@@ -223,9 +223,13 @@ def _usable(fingerprint: Fingerprint, backends: Sequence[Backend] | None) -> tup
         absent = [str(backend) for backend in backends if backend.runtime not in fingerprint.runtimes]
         if absent:
             raise MissingError(f"not installed on this device: {', '.join(absent)}", "see what is there: edgekd doctor")
+        untimed = [str(backend) for backend in backends if not (fingerprint.simulates or can(backend, "measure"))]
+        if untimed:
+            raise MissingError(f"never timed on a device: {', '.join(untimed)}", "name another backend")
         return tuple(dict.fromkeys(backends))
     known = [Backend.model_validate(name) for name in BACKENDS]
-    return tuple(b for b in known if b.provider in fingerprint.providers.get(b.runtime, ()))
+    timed = [backend for backend in known if fingerprint.simulates or can(backend, "measure")]
+    return tuple(b for b in timed if b.provider in fingerprint.providers.get(b.runtime, ()))
 
 
 def _jobs(

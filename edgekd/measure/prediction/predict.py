@@ -198,7 +198,7 @@ def _fitted(
         return f"{count} networks were measured on {one.backend} {one.precision.value}, {_FEWEST} are needed"
     if prior is None or count >= ENOUGH_ALONE:
         return _Fitted(fit_predictor(readings_of(table.rows)), "")
-    readings, here = readings_of(prior.rows), prior.fingerprint.digest() == fingerprint.digest()
+    readings, here = readings_of(prior.rows), prior.holds_for(fingerprint)
     words = prior_words(f"{prior.backend} {prior.precision.value}", prior.device, device, here)
     return _Fitted(fit_predictor(readings_of(table.rows), fit_prior(readings)), f"{len(readings)} networks on {words}")
 
@@ -223,7 +223,7 @@ def _row(
         what = _listed([_SORTS[sort] for sort in unseen])
         return plain.but(unseen=unseen, detail=f"nothing that was measured there has its {what}, or none so large")
     (found,) = fitted.predict([one.kernels], _CONFIDENCE)
-    table, subject = _table(tables, one), fingerprint.digest()
+    table, subject = _table(tables, one), fingerprint.digest(one.backend)
     figures = [
         Figure(
             metric="latency.p5",

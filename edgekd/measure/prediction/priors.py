@@ -29,11 +29,10 @@ def choose_prior(
 
     Of two that are equally near, that of this very state of the device comes first, then that of another state of it.
     """
-    subject = fingerprint.digest()
 
     def nearness(table: LatencyTable) -> tuple[bool, int, int, str]:
         alike = (table.backend, table.precision) == (backend, precision)
-        here = 2 if table.fingerprint.digest() == subject else int(table.device == device)
+        here = 2 if table.holds_for(fingerprint) else int(table.device == device)
         return alike, here, len(table.rows), table.name
 
     enough = [(nearness(table), table) for table in tables if len(table.rows) >= ENOUGH_ALONE]

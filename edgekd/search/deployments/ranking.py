@@ -250,16 +250,11 @@ def _is_smaller(
     metrics = {limit.metric.partition(".")[0] for limit in target.limits if limit.hard}
     both = [(mine[arch], theirs[arch]) for arch in mine if arch in theirs]
     sizes = [(a.size_bytes, b.size_bytes) for a, b in both if a.size_bytes and b.size_bytes]
-    memories = [(x, y) for a, b in both if (x := _memory(a)) and (y := _memory(b))]
+    measured = [(a.measurement, b.measurement) for a, b in both if a.measurement and b.measurement]
+    memories = [(x, y) for a, b in measured if (x := a.memory_bytes) and (y := b.memory_bytes)]
     return ("size" in metrics and any(x < y * (1 - _SIZE_MARGIN) for x, y in sizes)) or (
         "memory" in metrics and any(x < y * (1 - _SIZE_MARGIN) for x, y in memories)
     )
-
-
-def _memory(reading: DeploymentReading) -> float | None:
-    processes = reading.measurement.processes if reading.measurement else ()
-    told = [p.memory_model_bytes for p in processes if p.memory_model_bytes is not None]
-    return statistics.median(told) if told else None
 
 
 def _never_slower(plan: PlanRecord, readings: Sequence[DeploymentReading], margin: float) -> tuple[NeverSlower, ...]:

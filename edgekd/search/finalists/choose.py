@@ -55,7 +55,7 @@ def next_to_certify(target: Target, finalists: Sequence[FinalistRecord]) -> Fina
 
 def chosen_of(finalists: Sequence[FinalistRecord]) -> FinalistRecord | None:
     """Return the finalist whose certificate measurement held every limit, or None."""
-    return next((f for f in finalists if _ran(f.measurement) and f.verdict and f.verdict.holds), None)
+    return next((f for f in finalists if _measured(f.measurement) and f.verdict and f.verdict.holds), None)
 
 
 def is_simulated(finalist: FinalistRecord) -> bool:
@@ -156,8 +156,10 @@ class Chooser:
 
         measurement = self._measure([self._job(finalist)], decided, "certifying")[0]
         figures, verdict = self._judge(finalist, measurement)
-        holds = verdict.holds and _ran(measurement)
-        if holds:
+        holds = verdict.holds and _measured(measurement)
+        if measurement.simulated is not None:
+            reason = f"measured anew by an estimate of {measurement.simulated}: a certificate needs measured figures"
+        elif holds:
             reason = "the most accurate that holds every limit"
             if not can_help(self.run.target, finalist):
                 reason += "; its compression gains nothing here over float32, but nothing else holds"
@@ -201,6 +203,10 @@ class Chooser:
 def _ran(measurement: Measurement | None) -> bool:
     # a target without limits holds for everything, even for a file that crashed
     return measurement is not None and measurement.outcome is Outcome.OK
+
+
+def _measured(measurement: Measurement | None) -> bool:
+    return _ran(measurement) and measurement is not None and measurement.simulated is None
 
 
 def _held(target: Target, finalist: FinalistRecord) -> bool:

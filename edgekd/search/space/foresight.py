@@ -11,7 +11,6 @@ nothing is ignored.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -246,9 +245,8 @@ def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[DeploymentMem
 
 
 def _memory_bytes(measurement: Measurement | None) -> int | None:
-    processes = measurement.processes if measurement else ()
-    told = [process.memory_model_bytes for process in processes if process.memory_model_bytes is not None]
-    return int(statistics.median(told)) if told else None
+    told = measurement.memory_bytes if measurement else None
+    return None if told is None else int(told)
 
 
 def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[DeploymentPredictor, ...]:

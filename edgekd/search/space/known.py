@@ -47,7 +47,7 @@ def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
                 deployment=_deployment(table),
                 readings=readings_of(table.rows),
                 device=table.device,
-                here=table.fingerprint.digest() == header.fingerprint.digest(),
+                here=table.holds_for(header.fingerprint),
             )
             for table in priors.values()
         ),

@@ -41,7 +41,7 @@ class AccuracyContract:
 
     @pytest.fixture
     def life(self) -> EstimateLife:
-        """What the estimate is tried with."""
+        """Parts with which the estimate is tried."""
         raise NotImplementedError("override the fixture `life`")
 
     def test_has_a_name_and_a_kind(self, life: EstimateLife) -> None:

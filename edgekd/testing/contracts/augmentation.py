@@ -1,4 +1,4 @@
-"""What every view that ``augment`` can name promises, once it is bound to a task; subclass `AugmentationContract`.
+"""Contract of an augmentation that ``augment`` can name, once it is bound to a task; subclass `AugmentationContract`.
 
 - what a sample looks like depends on the seed and the sample, not on its batch nor on the order of samples
 - another seed is another view, and so is another sample of the same pixels
@@ -42,7 +42,7 @@ class AugmentationContract:
 
     @pytest.fixture
     def shape(self) -> tuple[int, ...]:
-        """Of one sample."""
+        """Shape of a sample."""
         return (3, 18, 16)
 
     @pytest.fixture(params=["uint8", "float32"])

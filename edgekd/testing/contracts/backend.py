@@ -79,7 +79,7 @@ class BackendContract:
 
     def test_the_agents_module_stands_alone(self, spec: BackendSpec) -> None:
         with zipfile.ZipFile(io.BytesIO(build_agent())) as agent:
-            text = agent.read(f"edgekd/agent/runtimes/{spec.runtime.name}.py").decode()
+            text = agent.read(f"edgekd/agent/runtimes/{spec.driver}.py").decode()
         allowed = {"numpy", *(home.module.partition(".")[0] for home in spec.runtime.homes)}
         for node in ast.walk(ast.parse(text, feature_version=_OLDEST)):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -81,7 +81,7 @@ class DeviceContract:
         for result in results:
             assert len(result.processes) == (_PLAN.processes if result.outcome is Outcome.OK else 0)
             assert bool(result.detail) == (result.outcome is not Outcome.OK)
-            assert result.fingerprint == session.describe().digest()
+            assert result.fingerprint == session.describe().digest(result.backend)
             assert result.plan == _PLAN
 
     def test_samples_are_ordered_and_complete(self, session: DeviceSession, make_job: MakeJob) -> None:

@@ -1,4 +1,4 @@
-"""What every Exporter promises:
+"""Contract of an Exporter:
 
 - ``check`` has nothing against a student and options it can export, and ``export`` then leaves the file it describes;
 - a file's answers are the student's, on a real runtime, in each precision it takes and with every kind of batch;
@@ -39,12 +39,12 @@ class ExporterContract:
 
     @pytest.fixture
     def backend(self) -> Backend:
-        """What the files are run on."""
+        """Backend that the files are run on."""
         raise NotImplementedError("override the fixture `backend`")
 
     @pytest.fixture
     def suffix(self) -> str:
-        """Of its files: ``.onnx``."""
+        """Suffix of its files: ``.onnx``."""
         raise NotImplementedError("override the fixture `suffix`")
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""What every Family of students promises:
+"""Contract of a Family of students:
 
 - its space is finite, and the same each time it is asked for; each axis has a name of its own, and its numbers ascend;
 - every arch of a sample of it builds: eval mode, finite float32 logits (N, classes), parameters that can be trained;
@@ -43,7 +43,7 @@ class FamilyContract:
 
     @pytest.fixture
     def family(self, make_family: Callable[[], Family]) -> Family:
-        """One of them."""
+        """A family of the factory."""
         return make_family()
 
     @pytest.fixture

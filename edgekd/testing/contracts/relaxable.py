@@ -1,4 +1,4 @@
-"""What every family promises whose choice of an arch can be trained:
+"""Contract of a family whose choice of an arch can be trained:
 
 - with all weight on one arch, the relaxed network computes what the extracted module does, at 1e-5;
 - what is extracted is built as the family builds that arch, in eval mode, and shares no memory with the network;
@@ -43,7 +43,7 @@ class RelaxableContract:
 
     @pytest.fixture
     def space(self, make_family: Callable[[], Any], spec: TaskSpec) -> Space:
-        """Its archs."""
+        """Space of the family's archs."""
         space: Space = make_family().space(spec)
         return space
 

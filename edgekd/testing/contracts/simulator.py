@@ -37,7 +37,7 @@ class SimulatorContract:
 
     @pytest.fixture
     def backend(self) -> Backend:
-        """What it estimates for. Must be overridden."""
+        """Backend that it estimates for. Must be overridden."""
         raise NotImplementedError("override the fixture `backend` with a backend of your device")
 
     @pytest.fixture
@@ -92,7 +92,7 @@ class SimulatorContract:
             assert (result.outcome, result.kind) == (Outcome.OK, EvidenceKind.SIMULATED)
             assert isinstance(result.taken, Simulated)
             assert str(result.taken) == found.simulator
-            assert result.fingerprint == found.digest()
+            assert result.fingerprint == found.digest(job.backend)
             assert {figure.kind for figure in figures_of(result)} == {EvidenceKind.SIMULATED}
 
     def test_an_estimate_is_always_the_same(self, make_device: Callable[[], Device], jobs: tuple[Job, Job]) -> None:

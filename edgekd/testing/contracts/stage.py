@@ -43,7 +43,7 @@ class StageContract:
 
     @pytest.fixture
     def life(self) -> StageLife:
-        """What the stage is tried with."""
+        """Parts with which the stage is tried."""
         raise NotImplementedError("override the fixture `life`")
 
     def test_has_a_name_and_no_problem(self, life: StageLife, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every Task promises:
+"""Contract of a Task:
 
 - `spec` is complete: a shape (C, H, W), (C, T) or, of ids, (T,); classes, a positive std, labels, none or one a class;
 - every split is channel-first, of the stated type and range, with labels below `classes`, and not empty;
@@ -117,7 +117,7 @@ class TaskContract:
 
 
 def perfect_answers(spec: TaskSpec, labels: Rows) -> Rows:
-    """What a student that knows all labels of a task with several heads would answer."""
+    """Answers of a student that knows all labels of a task with several heads."""
     rows = empty_rows(spec, len(labels))
     for head in spec.heads:
         own = labels[head.name]

@@ -1,4 +1,4 @@
-"""What every Teacher promises, once it is bound to a task:
+"""Contract of a Teacher that is bound to a task:
 
 - logits are finite float32 (N, classes) and can take part in a loss, without a gradient of their own;
 - where its network can be looked into, it says what the teacher says, and gradients go through it to the images;

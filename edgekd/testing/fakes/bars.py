@@ -82,11 +82,11 @@ class OpenBarTeacher:
         self._network.register_forward_pre_hook(lambda _m, inputs: self._count(len(inputs[0])))
 
     def digest(self) -> Digest:
-        """By its seed."""
+        """Digest of its seed."""
         return digest_bytes(f"open bar teacher {self._seed}".encode())
 
     def network(self) -> nn.Module:
-        """It answers (N, 3) to (N, 1, 8, 8)."""
+        """Network from (N, 1, 8, 8) to (N, 3)."""
         return self._network
 
     def prepared(self, batch: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class OpenBarTeacher:
         return (batch - 60.0) / 60.0
 
     def rows(self, answers: object) -> Tensor:
-        """As they are."""
+        """Rows as they are."""
         assert isinstance(answers, Tensor)
         return answers
 

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class TimingNoise(Record):
-    """What disturbs the calls. All relative, as shares of the undisturbed latency."""
+    """Disturbances of the calls. All relative, as shares of the undisturbed latency."""
 
     low: float = 0.001  # process-to-process standard deviation of the 5th percentile
     busy: float = 0.0  # share of processes that meet a busy neighbour ...
@@ -63,7 +63,7 @@ class TimingNoise(Record):
 
 
 class Script(Record):
-    """How one job behaves beyond its latency."""
+    """Behaviour of a job beyond its latency."""
 
     outcome: Outcome = Outcome.OK
     detail: str = ""
@@ -155,7 +155,7 @@ class FakeDevice:
         return found
 
     def script(self, job: Job) -> Script:
-        """How the job behaves; plain success where nothing is scripted."""
+        """Behaviour of the job; plain success where nothing is scripted."""
         if self._outcomes is None:
             return Script()
         found = self._outcomes(job) if callable(self._outcomes) else _look_up(self._outcomes, job)
@@ -256,7 +256,7 @@ class FakeSession:
         return Problem(f"{job.artefact.path.name} on {job.backend}: {script.outcome.value}", script.detail)
 
     def _machine(self, generator: np.random.Generator) -> float:
-        """What the machine multiplies a process's times with at this moment, busy neighbours left out."""
+        """Factor of the machine on a process's times at this moment, busy neighbours left out."""
         noise, now_s = self._device.noise, self._device.clock()
         factor = math.exp(abs(noise.low * generator.standard_normal())) * (1.0 + noise.drift * now_s / 3600.0)
         if noise.throttle_after_s is not None and now_s >= noise.throttle_after_s:
@@ -321,7 +321,7 @@ class FakeSession:
         return Measurement(
             sha256=job.artefact.sha256,
             backend=job.backend,
-            fingerprint=self._device.fingerprint.digest(),
+            fingerprint=self._device.fingerprint.digest(job.backend),
             kind=self._device.kind,
             plan=plan.but(threads=job.threads or plan.threads),
             shapes=job.shapes,

@@ -29,7 +29,7 @@ class SpotTask:
 
     @cached_property
     def spec(self) -> TaskSpec:
-        """Of the heads that it was made with."""
+        """Spec with the heads that it was made with."""
         return TaskSpec(
             name="spots",
             kind="spots",
@@ -42,7 +42,7 @@ class SpotTask:
         )
 
     def split(self, name: SplitName) -> Split:
-        """One part of the data."""
+        """A part of the data."""
         random = np.random.default_rng(list(_COUNTS).index(name))
         count = _COUNTS[name]
         images = random.integers(0, 40, (count, 3, _SIDE, _SIDE)).astype(np.uint8)
@@ -58,5 +58,5 @@ class SpotTask:
         return Split(name, images, rows, digest_arrays(images, rows))
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
-        """By the heads' own metrics."""
+        """Score by the heads' own metrics."""
         return score_heads(self.heads, outputs, labels)

@@ -32,5 +32,5 @@ class Withheld:
         return self._task.split(name)
 
     def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
-        """As the other task does."""
+        """Score as the other task does."""
         return self._task.score(outputs, labels)

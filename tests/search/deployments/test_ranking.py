@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from edgekd.artefacts import Backend
-from edgekd.devices._protocol import Job, MeasurePlan
+from edgekd.devices._protocol import Job, Measurement, MeasurePlan, Outcome, Simulated
 from edgekd.errors import MissingError
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.export._protocol import ConversionOutcome
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
+from edgekd.records import digest_json
 from edgekd.search.deployments.ranking import better_deployment, decide_deployments, failures, rivals, still_in
 from edgekd.store.records import Deployment, DeploymentReading, ReferenceArchRecord
 from edgekd.targets.target import Target
@@ -62,6 +63,30 @@ def lab(make_lab: Callable[..., Any]) -> Any:
 
 def lows(a: float | None, b: float | None, c: float | None, d: float | None) -> dict[Deployment, float | None]:
     return {deployment(LITERT, F32): a, deployment(LITERT, INT8): b, deployment(ORT, F32): c, deployment(ORT, INT8): d}
+
+
+def test_a_slower_int8_stays_where_a_compiler_estimates_less_memory(lab: Any) -> None:
+    def estimated(record: ReferenceArchRecord) -> ReferenceArchRecord:
+        return record.but(readings=[r.but(measurement=estimate(r.deployment), size_bytes=1) for r in record.readings])
+
+    first, second = lows(100, 150, 130, 160), lows(10, 15, 13, 16)
+    records = [estimated(reference_arch(lab, number, each)) for number, each in enumerate((first, second))]
+    assert decided(lab, SIZE, *records).kept == (deployment(LITERT, F32),)
+    memory = SPEED.but(budgets={"memory": {"model": "1 MiB"}})
+    assert decided(lab, memory, *records).kept == (deployment(LITERT, F32), deployment(LITERT, INT8))
+
+
+def estimate(one: Deployment) -> Measurement:
+    memory = 1000 if one.precision is INT8 else 4000
+    return Measurement(
+        sha256=digest_json("file"),
+        backend=one.backend,
+        fingerprint=digest_json("device"),
+        kind=EvidenceKind.SIMULATED,
+        plan=MeasurePlan(),
+        outcome=Outcome.OK,
+        simulated=Simulated(compiler="c", version="1", seconds=1e-4, memory_bytes=memory),
+    )
 
 
 def test_the_fastest_at_each_fidelity_stay(lab: Any) -> None:

@@ -15,6 +15,7 @@ REFERENCE = BackendSpec(
     provider="numpy",
     formats=(Format.ONNX,),
     precisions=(Precision.FLOAT32, Precision.INT8),
+    reference=True,
     example="""from onnx.reference import ReferenceEvaluator
 
 model = ReferenceEvaluator(here / "{model}")
