@@ -37,11 +37,11 @@ from edgekd import plugins
 from edgekd.agent.fingerprint import fingerprint
 from edgekd.distill.answers import AnswerSource, Stored, asking
 from edgekd.distill.augment.chain import Augment
+from edgekd.distill.autotune import Execution, laid_out, probe
+from edgekd.distill.layer_matching import Networks, placed
 from edgekd.distill.loop import Lesson, Plan, train
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
-from edgekd.distill.placing import Networks, placed
-from edgekd.distill.probe import Execution, laid_out, probe
 from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.space import Arch
 from edgekd.records import digest_json

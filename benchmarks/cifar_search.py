@@ -158,7 +158,7 @@ def measure_plan(options: argparse.Namespace) -> dict[str, Any]:
     """Images a second, for some archs and for the teacher, and what fits into the minutes set apart for each."""
     import torch
 
-    from edgekd.distill.probe import laid_out, probe
+    from edgekd.distill.autotune import laid_out, probe
     from edgekd.ir.space import Arch
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.images.classification import ImageClassification

@@ -162,7 +162,7 @@ def measured(
     """One table: every arch's file timed, in interleaved batches of ten."""
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
-    from edgekd.measure.calm import DriftBaseline, measure_calmly
+    from edgekd.measure.contention import DriftBaseline, measure_calmly
     from edgekd.measure.figures import figures_of
 
     backend = Backend.model_validate(RUNTIMES[runtime])

@@ -84,7 +84,7 @@ def prepared(setting: Setting, ways: Sequence[Mapping[str, Any]], seed: int) -> 
     """Everything the teacher has to say, answered; and the precision that trains fastest here."""
     import torch
 
-    from edgekd.distill.probe import probe
+    from edgekd.distill.autotune import probe
 
     _, student, context = started(setting, seed)
     begun = time.monotonic()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from edgekd.code_references import CodeReference
 from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, nearest_name
 from edgekd.records import Shown
-from edgekd.references import CodeReference
 from edgekd.targets.writing import installed_backends, target_text
 
 if TYPE_CHECKING:
-    from edgekd.tasks.seen import Seen
+    from edgekd.tasks.inspect_data import Seen
 
 __all__ = ["BeginAnswer", "begin"]
 
@@ -239,7 +239,7 @@ def begin(
         raise UsageError("--weights goes with --model", "for example --model my_model.py:build")
     words = ""
     if model is None and data is not None:
-        from edgekd.tasks.seen import look_at
+        from edgekd.tasks.inspect_data import look_at
 
         seen = look_at(data, folder)
         project, budgets, words = _searched(seen), _searched_budgets(seen), seen.words
@@ -396,7 +396,7 @@ def _has_floats(data: Path) -> bool:
 
 def _read(folder: Path, data: Path | None) -> str:
     """Task that reads a person's data; arrays may still be missing. Raises as `look_at`."""
-    from edgekd.tasks.seen import look_at, signals_in
+    from edgekd.tasks.inspect_data import look_at, signals_in
 
     path = data or Path(_ARRAYS)
     if path.suffix.lower() == ".npz":

@@ -99,7 +99,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     The device is not opened, so a missing runtime or meter is reported by the run. Raises ConfigurationError with every
     problem of the project's files, NothingFits where no network of its space can meet the target, and MissingError.
     """
-    from edgekd.distill.probe import probe, training_rate
+    from edgekd.distill.autotune import probe, training_rate
     from edgekd.distill.trainer import training_device
     from edgekd.project import read_project, ready_data
     from edgekd.search.accuracy.short import ShortTraining

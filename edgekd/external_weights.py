@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from edgekd.errors import ConfigurationError, Place
-from edgekd.wire import NoProtobuf, fields
+from edgekd.protobuf_wire import NoProtobuf, fields
 
 __all__ = ["external_files"]
 

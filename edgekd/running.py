@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import Field
 
 from edgekd.checking import Command, preflight, require_command, with_floor
+from edgekd.code_references import no_exit
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
 from edgekd.measure.conditions import busy_when_measured
 from edgekd.records import Digest, Record, Shown, digest_json
-from edgekd.references import no_exit
 from edgekd.store.certificate import Certificate
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.listing import shortened

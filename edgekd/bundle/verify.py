@@ -17,11 +17,11 @@ from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.agreement import agreeing, largest_difference
+from edgekd.bundle.certificate_checks import LONGEST_S, require_plan, require_sound, sound
 from edgekd.bundle.claims import figures_claimed, labels_claimed
 from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.bundle.samples import SAMPLES, Samples, read_samples
-from edgekd.bundle.sound import LONGEST_S, require_plan, require_sound, sound
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
 from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, printable
 from edgekd.evidence import Figure
@@ -32,7 +32,7 @@ from edgekd.ir.backends import runtimes
 from edgekd.measure.conditions import busy_when_measured, cores_of, load_of, too_busy
 from edgekd.measure.figures import figures_for_limits, file_figures
 from edgekd.measure.sentinel import judge_measured, unsteady
-from edgekd.measure.settle import measure_until
+from edgekd.measure.sequential import measure_until
 from edgekd.records import Digest, Record, Shown
 from edgekd.store.certificate import CERTIFICATE, Certificate
 from edgekd.store.schema import read_record

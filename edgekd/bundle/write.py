@@ -15,7 +15,7 @@ from edgekd.bundle.card import card_text
 from edgekd.bundle.cautions import cautions_of
 from edgekd.bundle.contents import contents_of
 from edgekd.bundle.example import example_source
-from edgekd.bundle.others import other_formats
+from edgekd.bundle.extra_formats import other_formats
 from edgekd.bundle.preprocess import PREPROCESS, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, how_many, samples_bytes
 from edgekd.devices._protocol import DeviceSession, Job

@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return (out_of_reach if wants_memory(error) else failed)(error, output)
     except SystemExit as error:  # the code of a project or a plugin: never this command's own end
         from edgekd.cli.terminal.failure import failed
-        from edgekd.references import exit_of
+        from edgekd.code_references import exit_of
 
         told = exit_of(error)
         told.__cause__ = error  # which -v shows

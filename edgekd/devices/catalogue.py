@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from edgekd import plugins, shelves
+from edgekd import plugins, search_path
 from edgekd.devices._protocol import Describes, Device, Fingerprint
 from edgekd.documents import problems_of
 from edgekd.errors import ConfigurationError, DeviceBusy, MissingError, UnknownName, printable
-from edgekd.inheritance import DEVICES, resolve
+from edgekd.extends import DEVICES, resolve
 from edgekd.records import Digest, Shown
 from edgekd.units import format_bytes
 
@@ -106,18 +106,18 @@ def open_device(name: str, beside: Path | None = None, notice: Callable[[str], N
         raise ConfigurationError(problems_of(error, document, plugin, where)) from None
     except TypeError as error:
         raise ConfigurationError.one(str(error), place=document.place(where)) from None
-    if not shelves.is_own("devices", path):
+    if not search_path.is_own("devices", path):
         say(printable(f"device {name} is reached as {_shown(path)} says: {_in_words(connection)}"))
     return device
 
 
 def _file_of(name: str, beside: Path | None, say: Callable[[str], None]) -> Path:
     """The file a name stands for: the first on the shelves, unless it would replace a device that can be reached."""
-    path = shelves.find("devices", name, beside)
-    if path.stem != name or shelves.is_own("devices", path):
+    path = search_path.find("devices", name, beside)
+    if path.stem != name or search_path.is_own("devices", path):
         return path
     try:
-        kept = shelves.find("devices", name, shelves=shelves.own("devices"))
+        kept = search_path.find("devices", name, shelves=search_path.own("devices"))
     except UnknownName:
         return path
     if resolve(kept, DEVICES).data.get("connection") is None:  # described only: this file may say how it is reached

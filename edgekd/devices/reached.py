@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from edgekd.devices.agent_options import AgentOptions
+from edgekd.devices.reconnecting import SteadySession, opened
 from edgekd.devices.remote import RemoteLink
 from edgekd.devices.shell import Shell
-from edgekd.devices.steady import SteadySession, opened
 
 __all__ = ["Folder", "ReachedByShell"]
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from edgekd.distill.probe import Execution, Precision, fastest, laid_out
+from edgekd.distill.autotune import Execution, Precision, fastest, laid_out
 from edgekd.store.atomic import write_json
 from edgekd.students.points import LOGITS, Point, layout_of, tapped
 from edgekd.tasks._protocol import InputSpec

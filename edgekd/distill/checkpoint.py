@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgekd.distill.probe import Execution
+from edgekd.distill.autotune import Execution
 from edgekd.records import Digest, Filed, Record
 from edgekd.store.atomic import write_bytes
 

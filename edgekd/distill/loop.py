@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edgekd.distill.answers import AnswerSource
 from edgekd.distill.augment.mixing import Mixed
+from edgekd.distill.autotune import Execution, Precision, laid_out, probe
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.curve import last_score, write_curve
 from edgekd.distill.heads.batches import Batched, blended, chosen, floats, moved, placed
@@ -28,7 +29,6 @@ from edgekd.distill.inputs import Normalisation
 from edgekd.distill.learner import Learner, sgd
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
-from edgekd.distill.probe import Execution, Precision, laid_out, probe
 from edgekd.distill.range_test import range_test
 from edgekd.distill.schedule import Schedule, learning_rate
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device

@@ -30,12 +30,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill.autotune import Execution, laid_out
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.learner import Learner, sgd
 from edgekd.distill.loop import Lesson, Plan, batches_of
 from edgekd.distill.losses.combined import Combined
-from edgekd.distill.probe import Execution, laid_out
 from edgekd.distill.schedule import learning_rate
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.store.relax_options import RelaxOptions

@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgekd.distill.answers import AnswerSource
+    from edgekd.distill.autotune import Precision
     from edgekd.distill.heads.objective import HeadsObjective
+    from edgekd.distill.layer_matching import Networks
     from edgekd.distill.loop import Lesson, Plan
     from edgekd.distill.losses._protocol import Site
     from edgekd.distill.objective import Objective
-    from edgekd.distill.placing import Networks
-    from edgekd.distill.probe import Precision
     from edgekd.students.points import Layout, Point
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
@@ -194,7 +194,7 @@ class Distill(Record):
 
     def prepare(self, context: StageContext) -> None:
         """Cache the teacher's outputs for every view: a short training would need a few of them only."""
-        from edgekd.distill.placing import teacher_points
+        from edgekd.distill.layer_matching import teacher_points
         from edgekd.teachers.observed import teacher_layout
 
         if not self.cache or context.teacher is None:
@@ -311,7 +311,7 @@ class Distill(Record):
 
     def _networks(self, student: Student, context: StageContext) -> Networks | None:
         """Return student and teacher for feature losses; None if all losses are on logits."""
-        from edgekd.distill.placing import Networks
+        from edgekd.distill.layer_matching import Networks
         from edgekd.students.points import layout_of
         from edgekd.teachers.observed import teacher_layout
 
@@ -361,7 +361,7 @@ class Distill(Record):
 
     def _misplaced(self, student: Student, context: StageContext) -> list[Problem]:
         """Return the reasons why a feature loss can't be used on these networks."""
-        from edgekd.distill.placing import placed
+        from edgekd.distill.layer_matching import placed
 
         if not self.loss.features or context.teacher is None:
             return []
@@ -410,8 +410,8 @@ class Distill(Record):
 
     def _objective(self, module: nn.Module, networks: Networks | None, context: StageContext) -> Objective:
         """Build all losses. ``module`` is changed if one of them needs other layers."""
+        from edgekd.distill.layer_matching import placed
         from edgekd.distill.objective import Objective
-        from edgekd.distill.placing import placed
 
         named = self.loss.features if networks is not None else ()
         sites = [site for each in named if networks and not isinstance(site := placed(*each, networks), str)]

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill.autotune import laid_out
 from edgekd.distill.checkpoint import P, Start, write_checkpoint
 from edgekd.distill.learner import Learner, tensors_of
-from edgekd.distill.memory import kept_memory
-from edgekd.distill.probe import laid_out
+from edgekd.distill.malloc_settings import kept_memory
 from edgekd.errors import Diverged, Interrupted
 from edgekd.tasks.mapped import release
 

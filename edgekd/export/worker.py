@@ -26,9 +26,9 @@ from typing import Any, NoReturn
 
 from edgekd.agent.faults import is_fault, is_want_of_memory
 from edgekd.agent.telemetry import keep_silent
+from edgekd.code_references import exit_of
 from edgekd.errors import EdgeKDError
 from edgekd.export._protocol import ConversionOutcome
-from edgekd.references import exit_of
 
 __all__ = ["ENVIRONMENT", "FAULT", "main"]
 

@@ -24,7 +24,7 @@ from edgekd.exporting.inputs import INPUTS, SeveralInputs
 from edgekd.exporting.making import Made
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
-from edgekd.measure.settle import measure_until
+from edgekd.measure.sequential import measure_until
 from edgekd.search.plan import certify_plan
 from edgekd.store.atomic import draft_of, replace_folder, write_bytes, write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate

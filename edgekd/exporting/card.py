@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.export._protocol import ExportOptions
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.data import ModelTask
-from edgekd.exporting.given import GivenModel
+from edgekd.exporting.model_argument import GivenModel
 from edgekd.units import format_bytes
 
 __all__ = ["card_text"]

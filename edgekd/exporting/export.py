@@ -22,14 +22,14 @@ from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
 from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged, require_replaceable
 from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
-from edgekd.exporting.given import GivenModel, given_model
 from edgekd.exporting.making import Made, Maker, backend_for, told
+from edgekd.exporting.model_argument import GivenModel, given_model
 from edgekd.exporting.naming import is_model
 from edgekd.exporting.several import export_several, require_taken, several_file
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
-from edgekd.measure.settle import measure_until
+from edgekd.measure.sequential import measure_until
 from edgekd.records import digest_json
 from edgekd.running import versions_here
 from edgekd.search.plan import trial_plan

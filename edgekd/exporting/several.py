@@ -27,9 +27,9 @@ from edgekd.export.parity import compared_floats
 from edgekd.export.several import answers_to, random_inputs
 from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
 from edgekd.exporting.bundling import copied
-from edgekd.exporting.given import GivenModel
 from edgekd.exporting.inputs import INPUTS, OneInput, SeveralInputs
 from edgekd.exporting.making import backend_for
+from edgekd.exporting.model_argument import GivenModel
 from edgekd.ir.numerics import Precision
 from edgekd.store.atomic import draft_of, replace_folder, write_json
 from edgekd.store.certificate import Parity

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgekd.devices._protocol import DeviceSession, MeasurePlan
 from edgekd.devices.diagnostic import null_job
 from edgekd.evidence import Figure, find_figure
-from edgekd.measure.calm import DriftBaseline, measure_calmly
+from edgekd.measure.contention import DriftBaseline, measure_calmly
 from edgekd.measure.figures import figures_of
 from edgekd.units import format_bytes
 

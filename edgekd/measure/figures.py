@@ -18,7 +18,7 @@ from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import EnergySample, Measurement, Outcome, ProcessSample, Sampled, Simulated
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.backends import BACKENDS
-from edgekd.measure.calm import calm_processes
+from edgekd.measure.contention import calm_processes
 from edgekd.measure.interval import fresh_process_interval
 from edgekd.records import Digest
 from edgekd.targets.target import Target

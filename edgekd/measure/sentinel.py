@@ -61,7 +61,7 @@ def moved_too_far(sentinel: SentinelReading | None, rounds: int) -> bool:
 def unsteady(measurement: Measurement) -> bool:
     """Tell whether the machine changed under this measurement, so that a verdict on it is `unstable`.
 
-    For a result of `edgekd.measure.settle` this is True only where every repetition was disturbed too.
+    For a result of `edgekd.measure.sequential` this is True only where every repetition was disturbed too.
     """
     return moved_too_far(measurement.sentinel, measurement.plan.rounds)
 

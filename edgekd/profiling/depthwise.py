@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from edgekd.code_references import CodeReference
 from edgekd.compress.pruning.family import Pruned
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.space import Arch
 from edgekd.profiling.probes import ProbeTask
-from edgekd.references import CodeReference
 from edgekd.students.analysis import kernels_of_arch
 
 __all__ = ["Depthwise", "build"]

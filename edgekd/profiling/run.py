@@ -16,7 +16,7 @@ from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.ir.numerics import Precision
-from edgekd.measure.calm import DriftBaseline
+from edgekd.measure.contention import DriftBaseline
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.making import ProbeMaker
 from edgekd.profiling.page import write_page

@@ -15,12 +15,12 @@ from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.kernels import Kernels, counted_macs
 from edgekd.ir.numerics import Precision
 from edgekd.measure.bandwidth import measure_bandwidth
-from edgekd.measure.calm import DriftBaseline, measure_calmly
 from edgekd.measure.compare import aa_noise
+from edgekd.measure.contention import DriftBaseline, measure_calmly
 from edgekd.measure.figures import figures_of
 from edgekd.measure.prediction.choosing import choose_to_measure
 from edgekd.measure.prediction.predictor import FEWEST, fit_predictor
-from edgekd.measure.settle import measure_steadily
+from edgekd.measure.sequential import measure_steadily
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.making import MakesProbes

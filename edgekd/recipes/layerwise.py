@@ -23,9 +23,9 @@ from pydantic_core import PydanticCustomError
 from torch import nn
 
 from edgekd.distill.curve import write_curve
+from edgekd.distill.layer_matching import placed
 from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
-from edgekd.distill.placing import placed
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.events import StageProgress

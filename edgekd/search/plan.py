@@ -6,7 +6,7 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
 from edgekd.search.recipe import deployments_of, images_of, with_precision
-from edgekd.search.relaxed.gap import recipes_tried, temperature_of, ways_of
+from edgekd.search.relaxed.teacher_tuning import recipes_tried, temperature_of, ways_of
 from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Inheriting

@@ -20,7 +20,7 @@ from edgekd.export.kernels.read import kernels_of_file
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.plan import Candidate
 from edgekd.measure.bandwidth import measure_bandwidth
-from edgekd.measure.calm import DriftBaseline
+from edgekd.measure.contention import DriftBaseline
 from edgekd.project import Project, cache_folder
 from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import (
@@ -32,8 +32,8 @@ from edgekd.search._protocol import (
     Sampler,
     Surveyor,
 )
-from edgekd.search.accuracy.as_it_came import AsItCame
 from edgekd.search.accuracy.scoring import stage_context
+from edgekd.search.accuracy.untrained_own import AsItCame
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.deployments.recheck import Recheck, settled
 from edgekd.search.finalists.choose import Chooser
@@ -44,8 +44,8 @@ from edgekd.search.finalists.stagewise import Stagewise
 from edgekd.search.iterative.original import Original
 from edgekd.search.outcome.ending import finish, nothing_fits, settled_on
 from edgekd.search.plan import make_plan, survey_size
-from edgekd.search.relaxed.gap import Gap
 from edgekd.search.relaxed.step import RelaxedSteps
+from edgekd.search.relaxed.teacher_tuning import Gap
 from edgekd.search.relaxed.training import lesson_of, relaxable
 from edgekd.search.space.filters import Allowed
 from edgekd.search.space.foresight import Foresight

@@ -27,7 +27,7 @@ from edgekd.ir.operators import OperatorKind, aten_operator, kernel_kind
 from edgekd.ir.space import Arch
 from edgekd.records import Digest
 from edgekd.students._protocol import CutOut, Family, Student
-from edgekd.students.following import Follower
+from edgekd.students.pruned_shapes import Follower
 from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec
 

@@ -19,10 +19,10 @@ from torch import nn
 
 from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.artefacts import Artefact
+from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
-from edgekd.references import CodeReference, ExistingFile
 from edgekd.students.answers import answering_logits, described, logits_in
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.program import input_shape_of, module_of

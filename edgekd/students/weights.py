@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from edgekd.code_references import CodeReference, running
 from edgekd.errors import ConfigurationError, Problem, nearest_name
 from edgekd.records import Digest
-from edgekd.references import CodeReference, running
 
 __all__ = ["built_module", "load_weights", "read_weights", "source_file", "state_digest"]
 

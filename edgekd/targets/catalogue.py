@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgekd import shelves
+from edgekd import search_path
 from edgekd.documents import problems_of
 from edgekd.errors import ConfigurationError, Problem, UnknownName
-from edgekd.inheritance import TARGETS, Resolved, resolve
+from edgekd.extends import TARGETS, Resolved, resolve
 from edgekd.targets.facts import DeviceFacts, read_facts
 from edgekd.targets.target import Target, Terms
 
@@ -24,12 +24,12 @@ __all__ = ["device_names", "load_device_facts", "load_resolved", "load_target", 
 
 def target_names(beside: Path | None = None) -> tuple[str, ...]:
     """Names of all targets found here, sorted."""
-    return shelves.names("targets", beside)
+    return search_path.names("targets", beside)
 
 
 def device_names(beside: Path | None = None) -> tuple[str, ...]:
     """Names of all devices found here, sorted."""
-    return shelves.names("devices", beside)
+    return search_path.names("devices", beside)
 
 
 def load_target(name_or_path: str | Path, beside: Path | None = None) -> Target:
@@ -66,12 +66,14 @@ def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple
 def _found(name: str, beside: Path | None) -> Path:
     """File of a target. Raises UnknownName; for a device's name, the message lists that device's targets."""
     try:
-        return shelves.find("targets", name, beside)
+        return search_path.find("targets", name, beside)
     except UnknownName as unknown:
         device = next((known for known in device_names(beside) if _bare(known) == _bare(name)), None)
         if device is None:
             raise
-        there = [each for each in target_names(beside) if device == _device_of(shelves.find("targets", each, beside))]
+        there = [
+            each for each in target_names(beside) if device == _device_of(search_path.find("targets", each, beside))
+        ]
         new = f"write one: edgekd targets new NAME --device {device}"
         wanted = f"targets for it: {', '.join(there)}" if there else new
         problem = replace(unknown.problems[0], remedy=f"`{device}` is a device; {wanted}")
@@ -91,7 +93,7 @@ def _device_of(path: Path) -> object:
 
 def load_device_facts(name: str, beside: Path | None = None) -> DeviceFacts:
     """Published facts of a device, each with its source. Raises UnknownName and ConfigurationError."""
-    return read_facts(shelves.find("devices", name, beside))
+    return read_facts(search_path.find("devices", name, beside))
 
 
 def written(resolved: Resolved) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from edgekd.documents import problems_of
 from edgekd.errors import ConfigurationError
-from edgekd.inheritance import DEVICES, resolve
+from edgekd.extends import DEVICES, resolve
 from edgekd.records import Filed, Record
 from edgekd.units import Bandwidth, Frequency, Size
 

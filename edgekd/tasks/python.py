@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
+from edgekd.code_references import CodeReference, running
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.references import CodeReference, running
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, SplitSizes, Task, TaskSpec, sizes_of
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.images.classification import ArrayImages, names_of

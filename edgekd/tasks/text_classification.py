@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
+from edgekd.code_references import ExistingFile, ExistingFolder
 from edgekd.errors import ConfigurationError, Place, Problem
 from edgekd.records import Record, digest_bytes, digest_json
-from edgekd.references import ExistingFile, ExistingFolder
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, SplitSizes, TaskSpec, TextSpec
 from edgekd.tasks.class_folders import PART_NAMES, find_classes
 from edgekd.tasks.csv_rows import csv_rows

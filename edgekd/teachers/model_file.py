@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgekd.code_references import ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import digest_file
-from edgekd.references import ExistingFile
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
 

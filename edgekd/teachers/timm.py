@@ -13,9 +13,9 @@ from typing import Any, Self
 from pydantic import PrivateAttr, model_validator
 from torch import Tensor, nn
 
+from edgekd.code_references import ExistingFile
 from edgekd.errors import ConfigurationError, nearest_name
 from edgekd.records import digest_file
-from edgekd.references import ExistingFile
 from edgekd.students.weights import load_weights, read_weights, state_digest
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher, Normal, first_line, in_raw_units, needed

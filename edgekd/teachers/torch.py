@@ -14,9 +14,9 @@ import torch
 from pydantic import PrivateAttr
 from torch import Tensor, nn
 
+from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
-from edgekd.references import CodeReference, ExistingFile
 from edgekd.students.heads.regression import standardised
 from edgekd.students.weights import built_module, source_file, state_digest
 from edgekd.tasks._protocol import HeadSpec, TaskSpec

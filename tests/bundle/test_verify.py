@@ -12,10 +12,10 @@ import pytest
 
 from edgekd import api
 from edgekd.artefacts import Artefact, Backend
+from edgekd.bundle.certificate_checks import sound
 from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
-from edgekd.bundle.sound import sound
 from edgekd.bundle.verify import VerifyLine, VerifyReport, read_certificate, verify_bundle
 from edgekd.bundle.write import _copy_model, _files
 from edgekd.devices._protocol import Load, Outcome

@@ -348,15 +348,15 @@ def test_class_folders_may_be_links_and_lead_round(tmp_path: Path) -> None:
 
 
 def test_the_first_picture_ends_the_search_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekd.tasks import seen
+    from edgekd.tasks import inspect_data
 
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").touch()
     walked = list[str]()
-    walk = seen.os.walk
+    walk = inspect_data.os.walk
     monkeypatch.setattr(
-        seen.os, "walk", lambda *top, **how: (walked.append(found[0]) or found for found in walk(*top, **how))
+        inspect_data.os, "walk", lambda *top, **how: (walked.append(found[0]) or found for found in walk(*top, **how))
     )
-    assert seen.first_sample(tmp_path) == ".png"
+    assert inspect_data.first_sample(tmp_path) == ".png"
     assert walked == [str(tmp_path), str(tmp_path / "a")]

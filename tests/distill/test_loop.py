@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.distill.autotune import Execution, fastest, probe
 from edgekd.distill.average import Average
 from edgekd.distill.curve import read_curve, write_curve
 from edgekd.distill.learner import Learner
@@ -18,7 +19,6 @@ from edgekd.distill.loop import Lesson, Plan, batches_of, train
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
 from edgekd.distill.predict import predict
-from edgekd.distill.probe import Execution, fastest, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Interrupted
 from edgekd.records import digest_json
@@ -231,7 +231,7 @@ def test_fewer_threads_train_where_they_are_clearly_faster(monkeypatch, alone, e
             now[0] += alone if torch.get_num_threads() == 1 else 1.0
             return inputs
 
-    monkeypatch.setattr("edgekd.distill.probe._known", {})
+    monkeypatch.setattr("edgekd.distill.autotune._known", {})
     module.append(Watch())
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.distill.probe import Execution
+from edgekd.distill.autotune import Execution
 from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.errors import Diverged, Interrupted

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edgekd.distill import answers, loop
 from edgekd.distill import trainer as trainer_module
+from edgekd.distill.autotune import Execution
 from edgekd.distill.checkpoint import CHECKPOINT_FILE, Position, read_checkpoint, started
 from edgekd.distill.curve import read_curve
 from edgekd.distill.generative import synthesis
@@ -29,7 +30,6 @@ from edgekd.distill.generative.drawings import IMAGES_FILE
 from edgekd.distill.generative.gan_augment import GanAugment
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.learner import Learner
-from edgekd.distill.probe import Execution
 from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.distill.trainer import Trainer, TrainerPlan

@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
+from edgekd.code_references import importable
 from edgekd.errors import MissingError
 from edgekd.export import converter as converter_module
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
@@ -20,7 +21,6 @@ from edgekd.export.metadata import read_facts
 from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
-from edgekd.references import importable
 from edgekd.students._protocol import Student
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec

@@ -8,7 +8,7 @@ import pytest
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import SilentEvents
 from edgekd.exporting.data import task_for
-from edgekd.exporting.given import given_model
+from edgekd.exporting.model_argument import given_model
 from edgekd.tasks.splits import content_keys
 
 

@@ -19,8 +19,8 @@ from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.bundling import require_replaceable
 from edgekd.exporting.data import task_for
 from edgekd.exporting.export import ExportPlan, _Export, converted_files, export_model
-from edgekd.exporting.given import given_model
 from edgekd.exporting.making import Made, Maker, backend_for
+from edgekd.exporting.model_argument import given_model
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch

@@ -14,7 +14,7 @@ from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import SilentEvents
 from edgekd.export.several import answers_to
 from edgekd.exporting.bundling import require_replaceable
-from edgekd.exporting.given import given_model
+from edgekd.exporting.model_argument import given_model
 from edgekd.exporting.naming import shapes_of
 from edgekd.exporting.several import require_taken
 

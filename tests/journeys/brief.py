@@ -14,10 +14,10 @@ WARMUP_MS, ROUND_MS, PROCESSES = 5.0, 3.0, 3
 def measure_briefly() -> None:
     """At most three processes a model, rounds as many as planned and short; no batch is repeated to find it calm."""
     from edgekd.devices import session
-    from edgekd.measure import calm, settle
+    from edgekd.measure import contention, sequential
     from edgekd.search import plan
 
-    calm._REPEATS = settle._REPEATS = 0  # repeating is tested on fakes
+    contention._REPEATS = sequential._REPEATS = 0  # repeating is tested on fakes
     made = plan.MeasurePlan
     plan.MeasurePlan = lambda **options: made(**{**options, "processes": min(options["processes"], PROCESSES)})
     whole = session._plan

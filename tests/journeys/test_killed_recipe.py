@@ -18,7 +18,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from edgekd.distill import loop
-from edgekd.distill.probe import Execution
+from edgekd.distill.autotune import Execution
 loop.probe = lambda *_, **__: Execution(precision="float32", channels_last=False)
 from edgekd.api import distill
 from brief import measure_briefly

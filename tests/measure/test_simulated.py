@@ -16,7 +16,7 @@ from edgekd.measure.benches.text import bench_lines, bench_markdown
 from edgekd.measure.compare import compare, order, p5_us
 from edgekd.measure.doctor import examine
 from edgekd.measure.figures import figure_of, figures_of
-from edgekd.measure.settle import measure_until
+from edgekd.measure.sequential import measure_until
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 from edgekd.testing.fakes.device import FakeDevice, Script

@@ -8,7 +8,7 @@ from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Conditions, OperatorTime, Outcome
 from edgekd.ir.kernels import Kernel
 from edgekd.ir.numerics import Precision
-from edgekd.measure.calm import DriftBaseline
+from edgekd.measure.contention import DriftBaseline
 from edgekd.measure.tables import kept_tables, tables_folder
 from edgekd.profiling import sections
 from edgekd.profiling.depthwise import Depthwise

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgekd.devices._protocol import MeasurePlan
-from edgekd.distill.following import followed
 from edgekd.distill.generative.picture import png
+from edgekd.distill.teacher_agreement import followed
 from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from edgekd.code_references import CodeReference
 from edgekd.errors import ConfigurationError
-from edgekd.references import CodeReference
 from edgekd.students.weights import built_module, load_weights, read_weights, source_file
 
 _number = itertools.count()

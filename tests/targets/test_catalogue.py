@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import shelves
+from edgekd import search_path
 from edgekd.agent.fingerprint import _EXTENSIONS
 from edgekd.devices.catalogue import open_device
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
@@ -17,21 +17,21 @@ from edgekd.targets.writing import installed_backends, write_target
 
 
 def test_every_shipped_target_is_valid_and_names_a_described_device() -> None:
-    names = {path.stem for path in shelves.shipped("targets").glob("*.yaml")}
+    names = {path.stem for path in search_path.shipped("targets").glob("*.yaml")}
     assert {"this-computer", "pi5-30fps"} <= names <= set(target_names())
     for name in names:
         assert load_target(name).device in device_names()
 
 
 def test_ten_targets_over_eight_boards_and_phones() -> None:
-    targets = [load_target(path) for path in sorted(shelves.shipped("targets").glob("*.yaml"))]
-    described = {path.stem for path in shelves.shipped("devices").glob("*.yaml")}
+    targets = [load_target(path) for path in sorted(search_path.shipped("targets").glob("*.yaml"))]
+    described = {path.stem for path in search_path.shipped("devices").glob("*.yaml")}
     assert len(targets) >= 10
     assert {target.device for target in targets} == described
     assert len(described - {"this-computer"}) >= 8
 
 
-@pytest.mark.parametrize("path", sorted(shelves.shipped("devices").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(search_path.shipped("devices").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_device_reads_and_gives_its_sources(path: Path) -> None:
     facts = read_facts(path)
     given = [getattr(facts, field) for field in DeviceFacts.model_fields]

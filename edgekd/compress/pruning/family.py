@@ -23,6 +23,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.compress.pruning.blocks import OPERATORS, BlockStage, drop_blocks, find_stages
 from edgekd.compress.pruning.groups import (
     ChannelGroup,
@@ -35,7 +36,6 @@ from edgekd.compress.pruning.groups import (
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
-from edgekd.references import CodeReference, ExistingFile
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.analysis import parts_of_arch
 from edgekd.students.answers import answering_logits

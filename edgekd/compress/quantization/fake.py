@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from edgekd.compress.quantization.calibrate import least_scales
 from edgekd.compress.quantization.rules import points_of
 from edgekd.compress.quantization.tables import on_grid, tables_of
-from edgekd.distill.probe import laid_out
+from edgekd.distill.autotune import laid_out
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, call, execute_nodes, is_tensor, operator_of, trace

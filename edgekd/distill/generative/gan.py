@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgekd.distill.autotune import Execution
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.generative.adam import adversary
 from edgekd.distill.generative.diffaugment import changed
 from edgekd.distill.generative.discriminator import Discriminator
 from edgekd.distill.generative.generator import Generator
-from edgekd.distill.probe import Execution
 from edgekd.distill.trainer import StepIndex, Trainer, TrainerPlan, seed_of
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint

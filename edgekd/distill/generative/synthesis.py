@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgekd.distill.autotune import Execution, Precision, laid_out, probe
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.curve import last_score, write_curve
 from edgekd.distill.generative.adam import adversary
@@ -26,7 +27,6 @@ from edgekd.distill.generative.statistics import Observed
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.learner import Learner, sgd
 from edgekd.distill.loop import batches_of
-from edgekd.distill.probe import Execution, Precision, laid_out, probe
 from edgekd.distill.schedule import learning_rate
 from edgekd.distill.trainer import Epoch, Progress, Stateful, StepIndex, Trainer, TrainerPlan, seed_of
 from edgekd.records import Digest

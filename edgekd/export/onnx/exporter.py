@@ -18,8 +18,8 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.cores import Kept, core_key, traced
 from edgekd.export.deployable import Deployable, problems_of
+from edgekd.export.float_bodies import Kept, core_key, traced
 from edgekd.ir.numerics import F16
 from edgekd.students._protocol import Student
 
@@ -74,7 +74,7 @@ def onnx_model(
         quantize_at_run_time,
     )
     from edgekd.export.onnx.graph import POOL, OnnxGraph, float_model
-    from edgekd.export.onnx.outside import give_outside
+    from edgekd.export.onnx.io_wrapper import give_outside
     from edgekd.students.islands import kept_tensors
 
     program = traced(student, dynamic=options.batch != 1)

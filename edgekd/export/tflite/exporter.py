@@ -13,8 +13,8 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.cores import Kept, core_key, traced
 from edgekd.export.deployable import Deployable, problems_of
+from edgekd.export.float_bodies import Kept, core_key, traced
 from edgekd.ir.numerics import F16
 from edgekd.students._protocol import Student
 
@@ -51,7 +51,7 @@ class TfliteExporter:
         from edgekd.export.tflite.core import convert_core
         from edgekd.export.tflite.encode import halve_weights, narrow_tables, narrow_weights, quantize
         from edgekd.export.tflite.flatbuffer import read_model, write_model
-        from edgekd.export.tflite.outside import give_outside
+        from edgekd.export.tflite.io_wrapper import give_outside
         from edgekd.students.islands import kept_tensors
 
         problems = self.check(student, options, backend, device)

@@ -37,7 +37,7 @@ from edgekd.measure.figures import figures_of
 from edgekd.measure.models import find_models, names_of, pair_twins
 from edgekd.measure.never_slower import TwinComparison, never_slower
 from edgekd.measure.quality import Quality, assess
-from edgekd.measure.settle import measure_until
+from edgekd.measure.sequential import measure_until
 from edgekd.records import Digest, Record, Shown
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import NonNegativeInt
 
-from edgekd.distill.probe import training_rate
+from edgekd.distill.autotune import training_rate
 from edgekd.distill.trainer import training_device
 from edgekd.errors import ConfigurationError
 from edgekd.evidence import AccuracyKind

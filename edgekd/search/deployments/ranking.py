@@ -19,7 +19,7 @@ from edgekd.artefacts import Backend
 from edgekd.devices._protocol import ProcessSample
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
-from edgekd.measure.calm import calm_processes
+from edgekd.measure.contention import calm_processes
 from edgekd.measure.never_slower import regressions
 from edgekd.search.space.filters import Allowed, Filtered, narrowed
 from edgekd.store.records import (

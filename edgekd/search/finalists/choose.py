@@ -16,10 +16,10 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.export.integer import FLOAT_OPERATORS, float_figure
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
-from edgekd.measure.settle import measure_until
+from edgekd.measure.sequential import measure_until
 from edgekd.search._protocol import Refiner
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.twins import against_twin, can_help
+from edgekd.search.finalists.float_baseline import against_twin, can_help
 from edgekd.search.space.feasible import p5_us
 from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run

@@ -24,7 +24,7 @@ from edgekd.records import Digest
 from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.recipe import calibrating, cut_to_time, with_precision
-from edgekd.search.relaxed.gap import assistant_of, with_temperature
+from edgekd.search.relaxed.teacher_tuning import assistant_of, with_temperature
 from edgekd.search.trials.files import place
 from edgekd.search.trials.untrained import native_format
 from edgekd.stages import Stage

@@ -14,7 +14,7 @@ from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePla
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import find_figure
 from edgekd.measure.figures import figures_for_limits
-from edgekd.measure.settle import measure_steadily
+from edgekd.measure.sequential import measure_steadily
 from edgekd.search._protocol import Refiner, Step
 from edgekd.search.budget import Budget
 from edgekd.search.finalists.choose import is_simulated

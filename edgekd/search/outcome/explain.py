@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edgekd.distill.following import followed, heads_followed, in_batches
 from edgekd.distill.predict import predict
+from edgekd.distill.teacher_agreement import followed, heads_followed, in_batches
 from edgekd.project import Project
 from edgekd.store.explanation import ExplanationRecord, Following, TermShare
 from edgekd.store.records import FinalistRecord

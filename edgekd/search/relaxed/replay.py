@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edgekd.search._protocol import Guide
 from edgekd.search.relaxed.costs import decided_model, latency_cost
-from edgekd.search.relaxed.gap import Way, decided
 from edgekd.search.relaxed.nearby import nearest_archs
 from edgekd.search.relaxed.step import guided
 from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_energies, table_readings
+from edgekd.search.relaxed.teacher_tuning import Way, decided
 from edgekd.search.space.filters import Allowed
 from edgekd.store.records import DeploymentsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatencyModelRecord

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from edgekd.distill.autotune import probe
 from edgekd.distill.losses._protocol import Loss, Term
 from edgekd.distill.losses.combined import Combined
-from edgekd.distill.probe import probe
 from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.distill.trainer import training_device

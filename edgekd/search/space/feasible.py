@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekd.devices._protocol import ProcessSample
 from edgekd.evidence import Figure, find_figure
-from edgekd.measure.calm import calm_processes
+from edgekd.measure.contention import calm_processes
 from edgekd.store.records import DeploymentsRecord, TrialRecord
 from edgekd.targets.target import Target
 

@@ -27,7 +27,7 @@ from edgekd.search.recipe import epochs_of
 from edgekd.search.space.feasible import P5, misses, trial_violations, violations
 from edgekd.search.space.filters import Allowed, at_precision
 from edgekd.search.space.foresight import Foresight
-from edgekd.search.trials.chance import at_chance
+from edgekd.search.trials.chance_level import at_chance
 from edgekd.search.trials.files import keep_newest
 from edgekd.search.trials.measuring import Bench, Measured
 from edgekd.search.trials.sampler import seed_of

@@ -20,8 +20,8 @@ from edgekd.export._protocol import ConversionOutcome, ConversionResult
 from edgekd.export.integer import float_figure
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.plan import Candidate
-from edgekd.measure.calm import DriftBaseline, measure_calmly
 from edgekd.measure.compare import aa_noise
+from edgekd.measure.contention import DriftBaseline, measure_calmly
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.search._protocol import ArtefactBuilder

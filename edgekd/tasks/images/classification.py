@@ -26,9 +26,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from edgekd.code_references import ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import Record
-from edgekd.references import ExistingFile
 from edgekd.tasks._protocol import (
     HeadSpec,
     InputSpec,

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
+from edgekd.code_references import ExistingFile, ExistingFolder
 from edgekd.errors import ConfigurationError, MissingError
-from edgekd.references import ExistingFile, ExistingFolder
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.images.pictures import Annotation, Pictures, Thing
 from edgekd.tasks.rows import IGNORED

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekd.code_references import ExistingFile, ExistingFolder
 from edgekd.errors import ConfigurationError, Place, Problem
-from edgekd.references import ExistingFile, ExistingFolder
 from edgekd.tasks.class_folders import PART_NAMES
 from edgekd.tasks.csv_rows import csv_rows
 from edgekd.tasks.images.labelled_pictures import LabelledPictures

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.references import ExistingFolder
+from edgekd.code_references import ExistingFolder
 from edgekd.tasks.class_folders import find_classes
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.labelled_pictures import LabelledPictures

@@ -17,8 +17,8 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from edgekd.code_references import ExistingFolder
 from edgekd.errors import ConfigurationError
-from edgekd.references import ExistingFolder
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.pictures import Annotation, Pictures, read_mask

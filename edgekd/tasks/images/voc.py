@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 
 from pydantic import Field
 
+from edgekd.code_references import ExistingFolder
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.references import ExistingFolder
 from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.images.pictures import Annotation, Pictures, Thing, read_mask
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 
+from edgekd.code_references import ExistingFolder
 from edgekd.errors import ConfigurationError, Problem
-from edgekd.references import ExistingFolder
 from edgekd.tasks._protocol import SoundSpec
 from edgekd.tasks.class_folders import find_classes
 from edgekd.tasks.labelled_files import Found, LabelledFiles

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
+from edgekd.code_references import ExistingFile
 from edgekd.errors import ConfigurationError
-from edgekd.references import ExistingFile
 from edgekd.tasks.images.classification import Images
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.labelled_files import PARTS, Part, Share, class_order, parted

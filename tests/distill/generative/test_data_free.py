@@ -7,10 +7,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from edgekd.distill.autotune import Execution
 from edgekd.distill.curve import read_curve
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.generative.picture import PICTURES_FILE
-from edgekd.distill.probe import Execution
 from edgekd.errors import ConfigurationError, Diverged, EdgeKDError
 from edgekd.ir.encoding import Annotations
 from edgekd.ir.numerics import Precision

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.distill.probe import Execution, training_rate
+from edgekd.distill.autotune import Execution, training_rate
 from edgekd.errors import Interrupted
 from edgekd.ir.space import Arch
 from edgekd.search.accuracy.recalibrate import Recalibrate

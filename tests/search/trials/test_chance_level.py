@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.search.trials.chance import at_chance
+from edgekd.search.trials.chance_level import at_chance
 
 LABELS = np.repeat(np.arange(10), 20)
 

@@ -25,7 +25,7 @@ from edgekd.devices._protocol import (
 )
 from edgekd.errors import Interrupted
 from edgekd.measure.compare import same_job
-from edgekd.measure.disturbed import without_disturbed
+from edgekd.measure.disturbed_processes import without_disturbed
 from edgekd.measure.sentinel import moved_by, moved_too_far
 
 __all__ = ["measure_steadily", "measure_until", "merge"]
@@ -57,7 +57,7 @@ def measure_until(
 
     ``decided`` gets the measurements so far, one a job in their order. Jobs that failed are not measured again.
     Operators are profiled in the first batch only. Processes in which the machine was disturbed are left out, counted,
-    and made up for (`edgekd.measure.disturbed`). Raises Interrupted where ``stop`` says so before a batch.
+    and made up for (`edgekd.measure.disturbed_processes`). Raises Interrupted where ``stop`` says so before a batch.
     """
     begun = now()
     known = list(without_disturbed(measure_steadily(session, jobs, plan, progress, stop)))

@@ -10,10 +10,10 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Interrupted
-from edgekd.measure import settle
-from edgekd.measure.disturbed import disturbed, without_disturbed
+from edgekd.measure import sequential
+from edgekd.measure.disturbed_processes import disturbed, without_disturbed
 from edgekd.measure.sentinel import moved_by, moved_too_far, unsteady
-from edgekd.measure.settle import measure_steadily, measure_until, merge
+from edgekd.measure.sequential import measure_steadily, measure_until, merge
 from edgekd.testing.fakes import FakeDevice, TimingNoise
 
 PLAN = MeasurePlan(processes=5)
@@ -208,7 +208,7 @@ def test_no_time_is_left_for_noise_and_one_batch_for_disturbed_processes(monkeyp
     session = device.open()
     measure_until(session, [job("a")], PLAN, lambda known: False, limit=20, longest_s=0.0)
     undecided = device.batches
-    monkeypatch.setattr(settle, "_enough", lambda *_: False)
+    monkeypatch.setattr(sequential, "_enough", lambda *_: False)
     measure_until(session, [job("a")], PLAN, lambda known: True, limit=20, longest_s=0.0)
     assert (undecided, device.batches - undecided) == (1, 2)
 

@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, ProcessSample, Progress
-from edgekd.measure.settle import measure_steadily
+from edgekd.measure.sequential import measure_steadily
 
 __all__ = ["DriftBaseline", "calm_processes", "measure_calmly"]
 
 _WITHIN = 0.05  # the sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes
 _ENOUGH = 0.3  # of a process's rounds: enough for its 5th percentile to be of calls at that speed
 _REPEATS = 3
-_ANOTHER_SEED = 104729  # a prime beside that of `edgekd.measure.settle`
+_ANOTHER_SEED = 104729  # a prime beside that of `edgekd.measure.sequential`
 
 
 class DriftBaseline:

@@ -11,7 +11,7 @@ import pytest
 
 _SCRIPT = """
     import ctypes, resource
-    from edgekd.distill.memory import kept_memory
+    from edgekd.distill.malloc_settings import kept_memory
 
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):

@@ -14,8 +14,8 @@ from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.budget import Budget
 from edgekd.search.finalists import refiner
 from edgekd.search.plan import _tried
-from edgekd.search.relaxed import gap
-from edgekd.search.relaxed.gap import Gap, Way, decided, recipes_tried, temperature_of, with_temperature
+from edgekd.search.relaxed import teacher_tuning
+from edgekd.search.relaxed.teacher_tuning import Gap, Way, decided, recipes_tried, temperature_of, with_temperature
 from edgekd.store.records import Accuracy
 from edgekd.store.relax_options import AssistantOptions, RelaxOptions
 from edgekd.store.run import Run
@@ -53,8 +53,8 @@ def choosing(
         asked.append((way, stages[0].epochs))
         return Estimate(score(scores[way]))
 
-    monkeypatch.setattr(gap, "run_and_score", trained)
-    monkeypatch.setattr(gap, "assistant_of", lambda *_: "assistant")
+    monkeypatch.setattr(teacher_tuning, "run_and_score", trained)
+    monkeypatch.setattr(teacher_tuning, "assistant_of", lambda *_: "assistant")
     teacher: Any = "teacher"
     nothing: Any = None
     context = EstimateContext(
@@ -86,7 +86,9 @@ def test_the_better_half_trains_longer(searched, monkeypatch):
 def test_every_stage_of_a_recipe_is_shortened_alike(searched, monkeypatch):
     stages = (*recipe(), recipe()[0].but(epochs=40))
     seen = []
-    monkeypatch.setattr(gap, "run_and_score", lambda _, given, *__: seen.append(given) or Estimate(score(0.5)))
+    monkeypatch.setattr(
+        teacher_tuning, "run_and_score", lambda _, given, *__: seen.append(given) or Estimate(score(0.5))
+    )
     context: Any = SimpleNamespace(recipe=stages, teacher="teacher")
     Gap(searched, (2, 4), None, context, SilentEvents(), Budget(None, lambda: 0.0))(searched.trials()[:1])
     assert [[stage.epochs for stage in each] for each in seen] == [[2, 10], [2, 10], [4, 20]]

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import nn
 
+from edgekd.code_references import CodeReference
 from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
 from edgekd.project import tell_of_code
-from edgekd.references import CodeReference
 from edgekd.students.own import GRAPH, Own, program_shape
 from edgekd.students.weights import source_file
 

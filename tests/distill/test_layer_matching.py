@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.distill.layer_matching import Networks, placed, teacher_points
 from edgekd.distill.losses.attention import Attention
 from edgekd.distill.losses.crd import CRD
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.losses.fitnet import FitNet
 from edgekd.distill.losses.rkd import RKD
 from edgekd.distill.losses.similarity import Similarity
-from edgekd.distill.placing import Networks, placed, teacher_points
 from edgekd.students.points import layout_of, tapped
 from edgekd.tasks._protocol import InputSpec
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgekd.errors import ConfigurationError, EdgeKDError, UsageError
-from edgekd.exporting.given import given_model
+from edgekd.exporting.model_argument import given_model
 from edgekd.exporting.naming import is_model, shapes_of
 from edgekd.students.own import classes_of
 from edgekd.tasks._protocol import InputSpec

@@ -10,8 +10,8 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, SentinelReading
 from edgekd.errors import Interrupted
-from edgekd.measure.calm import DriftBaseline, calm_processes, measure_calmly
-from edgekd.measure.disturbed import without_disturbed
+from edgekd.measure.contention import DriftBaseline, calm_processes, measure_calmly
+from edgekd.measure.disturbed_processes import without_disturbed
 from edgekd.measure.figures import figure_of
 from edgekd.testing.fakes import FakeDevice
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.distill.following import calibration_error, followed
+from edgekd.distill.teacher_agreement import calibration_error, followed
 
 
 def logits(*choices, sure=4.0, classes=3):

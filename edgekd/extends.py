@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgekd import shelves
+from edgekd import search_path
 from edgekd.documents import Document, Where, placed, plain, read_document
 from edgekd.errors import ConfigurationError, Place, Problem
 
@@ -87,8 +87,8 @@ def _header(document: Document, data: Mapping[str, Any], kind: Kind) -> list[Pro
 
 def _parent(document: Document, name: str, kind: Kind, chain: tuple[Path, ...]) -> Resolved:
     place = document.place(["extends"])
-    own = shelves.own(kind.shelf) if shelves.is_own(kind.shelf, document.path) else None
-    path = shelves.find(kind.shelf, name, document.path.parent, place, without=chain[-1], shelves=own)
+    own = search_path.own(kind.shelf) if search_path.is_own(kind.shelf, document.path) else None
+    path = search_path.find(kind.shelf, name, document.path.parent, place, without=chain[-1], shelves=own)
     if path.resolve() in chain:
         circle = " -> ".join(step.stem for step in (*chain[chain.index(path.resolve()) :], path.resolve()))
         raise ConfigurationError.one(f"{kind.shelf} extend each other in a circle: {circle}", "break it here", place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgekd.distill.probe import training_rate
+from edgekd.distill.autotune import training_rate
 from edgekd.distill.trainer import training_device
 from edgekd.evidence import AccuracyKind
 from edgekd.ir.plan import Candidate

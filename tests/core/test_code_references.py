@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from edgekd.code_references import CodeReference, ExistingFile, running
 from edgekd.errors import ConfigurationError, Interrupted, MissingError
 from edgekd.records import Record
-from edgekd.references import CodeReference, ExistingFile, running
 
 
 class Part(Record):
