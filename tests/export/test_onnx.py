@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import Tensor, nn
 
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import DeviceSession, Fingerprint
@@ -20,9 +22,11 @@ from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.onnx.exporter import OnnxExporter, onnx_model
 from edgekd.ir.numerics import Precision
+from edgekd.ir.space import Arch
 from edgekd.ir.support import precisions_of
 from edgekd.students._protocol import Student
 from edgekd.testing.contracts.exporter import ExporterContract
+from tests.export.conftest import student_of
 
 BACKEND = Backend.model_validate("onnxruntime/cpu")
 
@@ -117,3 +121,18 @@ def test_dynamic_int8_multiplies_integers_in_linear_layers(
     assert plain["Gemm"] + plain["FusedGemm"] == 1
     assert stored[Precision.DYNAMIC_INT8]["head.weight/int"] == np.uint8
     assert stored[Precision.INT8_WEIGHTS]["head.weight/int"] == np.int8
+
+
+class Bessel(nn.Module):
+    """An operator that ONNX doesn't have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(x).mean((2, 3))
+
+
+@pytest.mark.runtime
+def test_an_operator_without_onnx_is_named() -> None:
+    task = student_of().task
+    student = Student(module=Bessel().eval(), task=task, family="mine", options={}, arch=Arch.of({}))
+    with pytest.raises(ConfigurationError, match=r"the mine student can't be written as ONNX: .*bessel_j0"):
+        onnx_model(student, ExportOptions())

@@ -166,6 +166,9 @@ class TestTfliteExporter(ExporterContract):
         left = float_operators(artefact.path)
         assert left is not None
         assert any(operator.startswith("MUL") for operator in left)
+        graph = read_model(artefact.path.read_bytes()).subgraphs[0]
+        taken = graph.tensors[graph.inputs[0]].quantization
+        assert (taken.scale.tolist(), taken.zeroPoint.tolist()) == ([1.0], [0])  # as it says: raw values
 
 
 @pytest.mark.runtime

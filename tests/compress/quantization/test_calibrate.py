@@ -277,6 +277,12 @@ def test_a_percentile_leaves_out_as_much_as_it_says_on_each_side(percentile: flo
     assert (-128 - encoding.zero_point[0]) * encoding.scale[0] == pytest.approx(-deviations, rel=0.05)
 
 
+def test_the_hundredth_percentile_is_everything_seen() -> None:
+    student, data = mine(outlier()), samples()
+    whole = calibrate(student, data, Precision.INT8, "percentile", percentile=100.0).annotations.activations
+    assert whole == calibrate(student, data, Precision.INT8, "minmax").annotations.activations
+
+
 def test_mse_takes_the_range_with_the_least_error_of_all_it_tries() -> None:
     data = np.random.default_rng(0).standard_normal((200, 2, 8, 8), np.float32)
     data[0, 0, 0, :4] = 12.0
