@@ -43,11 +43,11 @@ def student_of(given: InputSpec) -> Student:
     family = Transformer.model_validate(
         {"space": {"depth": 1, "heads": 2, "width": 16, "mlp_ratio": 2, "patch": [2], "head_width": 8}}
     )
-    student = new_student(family, family.space(spec).at(0), spec, seed=0)
+    student, generator = new_student(family, family.space(spec).at(0), spec, seed=0), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in student.module.named_parameters():
             if "norm" in name and name.endswith("weight"):  # as training leaves them: converters merge such scales
-                torch.nn.init.uniform_(parameter, 0.5, 1.5)
+                torch.nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
     return student
 
