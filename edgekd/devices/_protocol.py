@@ -30,6 +30,7 @@ from edgekd.ir.backends import SHIPPED
 from edgekd.records import Digest, Extended, Record, digest_json
 
 __all__ = [
+    "METER_FIELDS",
     "Conditions",
     "Delegation",
     "Describes",
@@ -58,7 +59,8 @@ NO_PYTHON = "none"
 """What stands for a Python's version where none is."""
 
 
-_OF_THE_METER = ("meter", "no_meter", "power_is_modelled")
+METER_FIELDS = ("meter", "no_meter", "power_is_modelled")
+"""Fields of a fingerprint that are no part of its identity."""
 
 
 class Fingerprint(Record):
@@ -98,7 +100,7 @@ class Fingerprint(Record):
         package brings changes no figure of the others, whether it is installed or not. All that a simulator names
         count: they are its compiler's own.
         """
-        written: dict[str, Any] = self.model_dump(mode="json", exclude=set(_OF_THE_METER))
+        written: dict[str, Any] = self.model_dump(mode="json", exclude=set(METER_FIELDS))
         if not self.simulates:
             counted = {*SHIPPED, *map(str, backends)}
             named = {name.partition("/")[0] for name in counted}

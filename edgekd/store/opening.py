@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from edgekd.devices._protocol import Fingerprint
+from edgekd.devices._protocol import METER_FIELDS, Fingerprint
 from edgekd.errors import ConfigurationError, Place
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
@@ -80,11 +80,11 @@ def _differences(begun: RunHeader, asked: RunHeader) -> list[str]:
 
 def changed_since(begun: RunHeader, fingerprint: Fingerprint, versions: Mapping[str, str]) -> list[str]:
     """Changes of device and packages since a run's header, which its certificate would misstate."""
-    measured, meters = begun.fingerprint, ("meter", "no_meter", "power_is_modelled")
+    measured = begun.fingerprint
     changed = {
         "device": [
             *measured.changed(fingerprint, *begun.target.backends),
-            *(name for name in meters if getattr(measured, name) != getattr(fingerprint, name)),
+            *(name for name in METER_FIELDS if getattr(measured, name) != getattr(fingerprint, name)),
         ],
         "set of packages": [
             name for name in {**begun.versions, **versions} if begun.versions.get(name) != versions.get(name)

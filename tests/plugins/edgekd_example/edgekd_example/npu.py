@@ -109,7 +109,7 @@ class ToySession:
         result = Measurement(
             sha256=job.artefact.sha256,
             backend=job.backend,
-            fingerprint=self.describe().digest(),
+            fingerprint=self.describe().digest(job.backend),
             kind=EvidenceKind.SIMULATED,
             plan=plan,
             shapes=job.shapes,
