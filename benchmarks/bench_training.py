@@ -35,20 +35,20 @@ from torch import Tensor, nn
 
 from edgekd import plugins
 from edgekd.agent.fingerprint import fingerprint
-from edgekd.distill.answers import AnswerSource, Stored, asking
 from edgekd.distill.augment.chain import Augment
 from edgekd.distill.autotune import Execution, laid_out, probe
-from edgekd.distill.layer_matching import Networks, placed
-from edgekd.distill.loop import Lesson, Plan, train
+from edgekd.distill.layer_matching import Networks, match_layers
+from edgekd.distill.loop import Plan, TrainingData, train
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
+from edgekd.distill.teacher_source import CachedTeacher, TeacherSource, live_teacher
 from edgekd.ir.backends import asked_of_agent
 from edgekd.ir.space import Arch
 from edgekd.records import digest_json
 from edgekd.students.points import layout_of
 from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
-from edgekd.teachers.cache import Answers
+from edgekd.teachers.cache import CachedOutputs
 
 RESULT = Path(__file__).parent / "results" / "training.json"
 CPU, VIEWS, EPOCHS, ONLINE_ROUNDS = torch.device("cpu"), 2, 2, 2
@@ -104,21 +104,21 @@ class Data:
     raw: Tensor
     normalised: Tensor
     labels: Tensor
-    stored: Answers
+    stored: CachedOutputs
     networks: Networks
 
 
 @contextmanager
-def answering(data: Data, name: str, objective: Objective, teacher: RandomTeacher) -> Iterator[AnswerSource | None]:
+def answering(data: Data, name: str, objective: Objective, teacher: RandomTeacher) -> Iterator[TeacherSource | None]:
     """Where a training gets the teacher's answers from."""
     if name == "online":
-        with asking(teacher, SPEC.input.shape, (), ("float32", "bfloat16")) as asked:
+        with live_teacher(teacher, SPEC.input.shape, (), ("float32", "bfloat16")) as asked:
             yield asked
     elif name == "ce":
         yield None
     else:
         wanted = {point.name: data.stored.features[point.name] for point in objective.teacher_points}
-        yield Stored(Answers(data.stored.logits, wanted))
+        yield CachedTeacher(CachedOutputs(data.stored.logits, wanted))
 
 
 def ours(data: Data, name: str, execution: Execution, folder: Path, teacher: RandomTeacher) -> float:
@@ -139,19 +139,19 @@ def ours(data: Data, name: str, execution: Execution, folder: Path, teacher: Ran
     )
     begun = time.perf_counter()
     module = resnet(1)
-    sites = [site for named in loss.features if not isinstance(site := placed(*named, data.networks), str)]
+    sites = [site for named in loss.features if not isinstance(site := match_layers(*named, data.networks), str)]
     objective = Objective.built(loss, sites, module, data.networks.student, 0) if sites else Objective.of(loss)
     with answering(data, name, objective, teacher) as answers:
-        lesson = Lesson(
+        training_data = TrainingData(
             inputs=data.raw[:count],
             labels=data.labels[:count],
             spec=SPEC.input,
             view=Augment().view(SPEC),
             view_seeds=tuple(range(VIEWS)),
-            answers=answers,
+            teacher=answers,
             classes=10,
         )
-        train(module, lesson, objective, plan, folder, device=CPU)
+        train(module, training_data, objective, plan, folder, device=CPU)
     return EPOCHS * count / (time.perf_counter() - begun)
 
 
@@ -188,7 +188,7 @@ def made(samples: int, folder: Path, teacher: RandomTeacher) -> Data:
         raw=raw,
         normalised=(raw.float() - 125) / 63,
         labels=torch.from_numpy(rng.integers(0, 10, samples)),
-        stored=Answers(
+        stored=CachedOutputs(
             stored("logits", np.float32, (10,)),
             {point.name: stored(point.name, np.float16, point.shape) for point in points},
         ),

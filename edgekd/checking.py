@@ -191,7 +191,7 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
         return Checked(sizes, deployments, None, None, candidates[0].arch)
     with blamed(project, "student"):
         if plan.relaxed is not None:
-            relaxable(project.family).pieces(spec)
+            relaxable(project.family).block_costs(spec)
         if command == "compress" and plan.rounds is not None:
             whole_of(project.family, spec)
     latest = time.monotonic() + _LONGEST_S

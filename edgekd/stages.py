@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 FLOAT_WEIGHTS = frozenset({"float weights"})
-"""A student whose weights a training may change: no encodings rest on them."""
+"""Property of a student whose weights may still be trained: it has no encodings yet."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class StageContext:
     task: Task
     teacher: Teacher | None
     device: Fingerprint | None  # whose instruction set calibration is for
-    backend: Backend | None  # the deployment it is meant for; narrows what an encoding can be
+    backend: Backend | None  # of the deployment; restricts the encodings
     folder: Path
-    cache: Path  # shared by all stages and runs: teachers' answers
+    cache: Path  # shared by all stages and runs: teachers' outputs
     seed: int
     progress: Callable[[StageProgress], None]
     stop: Callable[[], bool]  # true when the person asked to stop: finish the current write, raise Interrupted

@@ -188,7 +188,7 @@ def test_a_share_of_ones_own_model_needs_one(run, project):
                 ("TRAIN", "{kind: train, width: 8, epochs: 1}"),
                 ("kd: {}", "fitnet: {}"),
             ],
-            "fitnet must look into the teacher, and .* gives logits alone",
+            "fitnet needs the teacher's features, and .* provides only logits",
         ),
     ],
     ids=["rounds", "relaxed space", "relaxed recipe", "data-free", "ensemble"],

@@ -31,7 +31,7 @@ class Position(Filed, Generic[P]):
     """State of a training apart from its tensors. ``epoch`` and ``step`` are the next to be done."""
 
     schema_: Literal["edgekd.training/2"] = Field(default="edgekd.training/2", alias="schema")
-    plan: Digest  # of what is trained, on what, how: another plan starts afresh
+    plan: Digest  # of modules, data and options: another plan starts from the beginning
     execution: Execution
     epoch: int = 0
     step: int = 0  # within the epoch

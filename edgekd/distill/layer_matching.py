@@ -15,7 +15,7 @@ from edgekd.distill.losses._protocol import FeatureLoss, Site
 from edgekd.errors import EdgeKDError, UnknownName
 from edgekd.students.points import PENULTIMATE, Layout, Point
 
-__all__ = ["Networks", "placed", "teacher_points"]
+__all__ = ["Networks", "match_layers", "teacher_points"]
 
 Pairs = tuple[tuple[Point, Point], ...]
 
@@ -40,14 +40,14 @@ class Networks:
         return head.weight.detach(), bias.detach()
 
 
-def placed(name: str, loss: FeatureLoss, networks: Networks) -> Site | str:
+def match_layers(name: str, loss: FeatureLoss, networks: Networks) -> Site | str:
     """Return the site of a loss, or why there is none, as a sentence."""
     try:
         pairs = _pairs(loss, networks)
     except EdgeKDError as error:
         return f"{name}: {error}"
     if not pairs:
-        return f"{name}: `points: {loss.points}` finds nothing to compare, {_lacking(networks)}"
+        return f"{name}: `points: {loss.points}` matches no points, {_lacking(networks)}"
     for own, other in pairs:
         if len(own.shape) != len(other.shape) and not loss.mixes:
             return (

@@ -19,18 +19,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.answers import AnswerSource
 from edgekd.distill.augment.mixing import Mixed
 from edgekd.distill.autotune import Execution, Precision, laid_out, probe
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.curve import last_score, write_curve
-from edgekd.distill.heads.batches import Batched, blended, chosen, floats, moved, placed
+from edgekd.distill.heads.batches import Batched, blended, chosen, floats, moved, to_device
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.learner import Learner, sgd
 from edgekd.distill.losses.criterion import Batch
 from edgekd.distill.objective import Objective
 from edgekd.distill.range_test import range_test
 from edgekd.distill.schedule import Schedule, learning_rate
+from edgekd.distill.teacher_source import TeacherSource
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
@@ -38,10 +38,10 @@ from edgekd.students.points import tapped
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 from edgekd.teachers._protocol import View
 
-__all__ = ["Lesson", "Plan", "Trained", "batches_of", "train"]
+__all__ = ["Plan", "Trained", "TrainingData", "batches_of", "train"]
 
 _NO_LABELS = torch.empty(0, dtype=torch.int64)
-_EXPLAINED = 10  # epochs of a training whose terms are told apart
+_EXPLAINED = 10  # epochs of a training whose terms are backpropagated separately
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class Plan:
     schedule: Schedule = "cosine"
     clip: float | None = None  # length of the longest gradient
     keep_best: bool = False  # return the best of start and epochs by validation, not the last epoch
-    tests_range: bool = False  # whether a range test finds another `learning_rate` first
+    tests_range: bool = False  # a range test first finds the `learning_rate`
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingData:
     """Training data. In epoch e, samples are augmented by ``view`` under ``view_seeds[e % k]``."""
 
     inputs: Tensor  # (N, C, H, W), raw, on the CPU
-    labels: Batched  # (N,) int64, or those of several heads by name
+    labels: Batched  # (N,) int64, or by name for several heads
     spec: InputSpec
     view: View | None
     view_seeds: Sequence[int]  # k of them
-    answers: AnswerSource | None  # what the teacher says to each view
+    teacher: TeacherSource | None  # teacher logits and features for each view
     classes: int
     heads: TaskSpec | None = None  # where labels are of several heads
 
@@ -89,7 +89,7 @@ class Trained:
 
 def train(
     module: nn.Module,
-    lesson: Lesson,
+    data: TrainingData,
     objective: Objective,
     plan: Plan,
     folder: Path,
@@ -111,16 +111,16 @@ def train(
         folder,
         plan.digest,
         Position[CurvePoint],
-        lambda: probe(module, lesson.spec, plan.batch_size, device, plan.precisions),
+        lambda: probe(module, data.spec, plan.batch_size, device, plan.precisions),
     )
     if plan.tests_range:
         if start.position.rate is None:
-            tell = partial(progress or (lambda *_: None), 0, plan.epochs * len(lesson.inputs))
-            tested = partial(_losses_over, module, lesson, objective, plan, start.position.execution, device, tell)
-            steps = plan.epochs * max(1, math.ceil(len(lesson.inputs) / plan.batch_size))
+            report = partial(progress or (lambda *_: None), 0, plan.epochs * len(data.inputs))
+            tested = partial(_losses_over, module, data, objective, plan, start.position.execution, device, report)
+            steps = plan.epochs * max(1, math.ceil(len(data.inputs) / plan.batch_size))
             start = replace(start, position=start.position.but(rate=range_test(tested, steps, stop)))
         plan = replace(plan, learning_rate=start.position.rate or plan.learning_rate)
-    work = _Training(module, lesson, objective, plan, start.position.execution, device)
+    work = _Training(module, data, objective, plan, start.position.execution, device)
     trainer = Trainer(
         work.step,
         {"student": work.student, "objective": Learner(work.objective, work.student.optimizer)},
@@ -135,7 +135,7 @@ def train(
         note=work.note,
         device=device,
     )
-    count, steps = len(lesson.inputs), work.steps
+    count, steps = len(data.inputs), work.steps
 
     def samples(done: int, total: int, note: str) -> None:
         if progress is not None:
@@ -163,18 +163,18 @@ def batches_of(order: Tensor, steps: int, device: torch.device) -> Sequence[Tens
 
 def _losses_over(
     module: nn.Module,
-    lesson: Lesson,
+    data: TrainingData,
     objective: Objective,
     plan: Plan,
     execution: Execution,
     device: torch.device,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     rates: Sequence[float],
 ) -> Iterator[float]:
-    """Yield the loss of each step at these rates, training copies that are then dropped. ``tell`` reports progress."""
+    """Yield the loss of each step at these rates, training copies that are then dropped. ``report`` gets notes."""
     module, objective = copy.deepcopy((module, objective))  # together: a loss may have put layers into the module
     plan = replace(plan, learning_rate=rates[0], average=0.0)
-    work = _Training(module, lesson, objective, plan, execution, device, rates.__getitem__)
+    work = _Training(module, data, objective, plan, execution, device, rates.__getitem__)
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
     with work.looking(), execution.on_threads(), torch.random.fork_rng(devices=cuda):
         for number in range(len(rates)):
@@ -184,7 +184,7 @@ def _losses_over(
             at = StepIndex(epoch, step, number, seed_of(plan.seed, epoch, step + 1))
             torch.manual_seed(at.seed)
             yield float(work.step(at)["loss"]) / len(work.batches[step])
-            tell(f"range test of the learning rate, step {number + 1} of {len(rates)} at most")
+            report(f"range test of the learning rate, step {number + 1} of {len(rates)} at most")
 
 
 class _Training:
@@ -193,20 +193,20 @@ class _Training:
     def __init__(
         self,
         module: nn.Module,
-        lesson: Lesson,
+        data: TrainingData,
         objective: Objective,
         plan: Plan,
         execution: Execution,
         device: torch.device,
         rate: Callable[[int], float] | None = None,
     ) -> None:
-        self.lesson, self.plan, self.execution, self.device = lesson, plan, execution, device
+        self.data, self.plan, self.execution, self.device = data, plan, execution, device
         self.objective, self.seen = objective.to(device).train(), dict[str, Tensor]()
         self.shares: dict[str, float] = {}
         self.batches: Sequence[Tensor] = ()
         self.module = laid_out(_in_training(module), device, execution.memory_format)
-        self.normalise = Normalisation(lesson.spec, device)
-        count = len(lesson.inputs)
+        self.normalise = Normalisation(data.spec, device)
+        count = len(data.inputs)
         self.steps = max(1, math.ceil(count / plan.batch_size))
         total, warmup = self.steps * plan.epochs, round(plan.warmup_epochs * self.steps)
         self.student = Learner(
@@ -240,28 +240,28 @@ class _Training:
     def begin(self, epoch: int) -> None:
         """Draw the epoch's batches, and update the scheduled losses."""
         generator = torch.Generator().manual_seed(seed_of(self.plan.seed, epoch, 0))
-        order = torch.randperm(len(self.lesson.inputs), generator=generator)
+        order = torch.randperm(len(self.data.inputs), generator=generator)
         self.batches = batches_of(order, self.steps, self.device)
         self.objective.move_to(epoch / max(1, self.plan.epochs - 1))
         _in_training(self.module)
 
     def step(self, at: StepIndex) -> Mapping[str, Tensor]:
         """Train on one batch."""
-        batch, view = self.batches[at.step], at.epoch % len(self.lesson.view_seeds)
-        raw, labels = self._shown(batch, self.lesson.view_seeds[view])
+        batch, view = self.batches[at.step], at.epoch % len(self.data.view_seeds)
+        raw, labels = self._shown(batch, self.data.view_seeds[view])
         inputs = self.normalise(raw, self.execution.memory_format if raw.ndim == 4 else None)
-        taught, hints = None, dict[str, Tensor]()
-        if self.lesson.answers is not None:
-            said, features = self.lesson.answers(view, batch, raw)
-            taught = said.to(self.device, non_blocking=True)
-            hints = {name: self._laid_out(hint) for name, hint in features.items()}
-        there = placed(labels, self.device)
+        teacher_logits, teacher_features = None, dict[str, Tensor]()
+        if self.data.teacher is not None:
+            logits, features = self.data.teacher(view, batch, raw)
+            teacher_logits = logits.to(self.device, non_blocking=True)
+            teacher_features = {name: self._laid_out(feature) for name, feature in features.items()}
+        there = to_device(labels, self.device)
         single, several = (there, None) if isinstance(there, Tensor) else (_NO_LABELS, there)
         about = Batch(batch.to(self.device, non_blocking=True), single)
         with torch.autocast(self.device.type, torch.bfloat16, self.execution.precision == "bfloat16"):
             outputs = self.module(inputs)
         own = {name: activation.float() for name, activation in self.seen.items()}
-        terms: list[Tensor] = self.objective(floats(outputs), taught, own, hints, about, several)
+        terms: list[Tensor] = self.objective(floats(outputs), teacher_logits, own, teacher_features, about, several)
         value = torch.stack(terms).sum()
         if at.step + 1 == self.steps and self._explained(at.epoch, len(terms)):
             self.shares = self._apart(terms)
@@ -284,29 +284,29 @@ class _Training:
         own = {id(weight) for weight in self.module.parameters()}
         lengths = [_pulled(term, learning, own) for term in terms]
         whole = sum(lengths)
-        if not math.isfinite(whole) or not whole:  # told as what it is, a divergence, at the end of the epoch
+        if not math.isfinite(whole) or not whole:  # reported as a divergence at the end of the epoch
             return {}
         return {name: length / whole for name, length in zip(self.objective.names(), lengths, strict=True)}
 
-    def _laid_out(self, hint: Tensor) -> Tensor:
+    def _laid_out(self, feature: Tensor) -> Tensor:
         """Return teacher features in the student's memory layout: mixing two layouts makes an operation far slower."""
-        keep = self.execution.memory_format if hint.ndim == 4 else torch.preserve_format
-        return hint.to(self.device, torch.float32, non_blocking=True, memory_format=keep)
+        keep = self.execution.memory_format if feature.ndim == 4 else torch.preserve_format
+        return feature.to(self.device, torch.float32, non_blocking=True, memory_format=keep)
 
     def _shown(self, batch: Tensor, seed: int) -> tuple[Tensor, Batched]:
         """Return augmented samples and their labels; boxes and masks move with the pixels."""
-        lesson, indices = self.lesson, batch.numpy()
-        if lesson.view is None:
-            return lesson.inputs.index_select(0, batch), chosen(lesson.labels, batch)
-        pixels = lesson.view(lesson.inputs, indices, seed)
-        if isinstance(lesson.labels, Tensor):
-            return pixels, lesson.view.targets(lesson.labels, indices, seed, lesson.classes)
-        assert lesson.heads is not None
-        if isinstance(lesson.view, Mixed):
-            return pixels, blended(lesson.heads, lesson.view, lesson.labels, indices, seed)
-        own = chosen(lesson.labels, batch)
+        data, indices = self.data, batch.numpy()
+        if data.view is None:
+            return data.inputs.index_select(0, batch), chosen(data.labels, batch)
+        pixels = data.view(data.inputs, indices, seed)
+        if isinstance(data.labels, Tensor):
+            return pixels, data.view.targets(data.labels, indices, seed, data.classes)
+        assert data.heads is not None
+        if isinstance(data.view, Mixed):
+            return pixels, blended(data.heads, data.view, data.labels, indices, seed)
+        own = chosen(data.labels, batch)
         assert not isinstance(own, Tensor)
-        return pixels, moved(lesson.heads, lesson.view, own, indices, seed)
+        return pixels, moved(data.heads, data.view, own, indices, seed)
 
     def close(self, epoch: Epoch) -> CurvePoint:
         """Return the epoch's point of the learning curve."""
@@ -315,7 +315,7 @@ class _Training:
             loss=epoch.losses["loss"] / self.used,
             validation=epoch.score,
             rate=self.student.rate,
-            images_per_s=len(self.lesson.inputs) / max(epoch.seconds, 1e-9),
+            images_per_s=len(self.data.inputs) / max(epoch.seconds, 1e-9),
             shares=self.shares,
         )
 
@@ -323,14 +323,14 @@ class _Training:
         """Format epoch, validation score and speed."""
         epoch, count = min(len(at.points) + 1, self.plan.epochs), self.execution.threads
         threads = "" if count is None else f" on {count} thread{'s' if count > 1 else ''}"
-        speed = at.steps_per_s * len(self.lesson.inputs) / self.steps
+        speed = at.steps_per_s * len(self.data.inputs) / self.steps
         return f"epoch {epoch}/{self.plan.epochs}{last_score(at.points)}, {speed:,.0f} images/s{threads}"
 
     def diagnosis(self, epoch: int) -> tuple[str, str]:
         """Return problem and remedy of a divergence: the inputs, the teacher, or the training itself."""
-        answers, inputs = self.lesson.answers, self.lesson.inputs
-        if answers is not None and not answers.finite():
-            return "the teacher answers NaN or infinity", "check its weights, and its mean and std in raw units"
+        teacher, inputs = self.data.teacher, self.data.inputs
+        if teacher is not None and not teacher.finite():
+            return "the teacher outputs NaN or infinity", "check its weights, and its mean and std in raw units"
         if inputs.is_floating_point() and not torch.isfinite(inputs).all():
             return "the training inputs hold NaN or infinity", "clean the data"
         return (
@@ -354,7 +354,7 @@ def _pulled(term: Tensor, learning: Sequence[Tensor], counted: Collection[int]) 
         if found is not None:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-            weight.grad.add_(found)  # never put in its place: a fused optimizer takes its memory to be laid out alike
+            weight.grad.add_(found)  # in place, never assigned: a fused optimizer expects the weight's memory layout
             if id(weight) in counted:
                 squares.append(found.float().square().sum())
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -34,5 +34,5 @@ def kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        library.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)  # what glibc itself would come to
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)  # the value that glibc's own heuristic reaches
         library.malloc_trim(0)

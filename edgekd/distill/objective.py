@@ -78,7 +78,7 @@ class Objective(nn.Module):
     def detach_from(self, module: nn.Module) -> None:
         """Restore the layers of the arch in the trained network or a copy of it, in place."""
         for criterion in self.criteria:
-            criterion.detach_from(module)  # type: ignore[operator]  # a ModuleList forgets what it holds
+            criterion.detach_from(module)  # type: ignore[operator]  # ModuleList is typed by nn.Module
 
     @property
     def changes_student(self) -> bool:
@@ -88,7 +88,7 @@ class Objective(nn.Module):
     def forward(
         self,
         outputs: Batched,
-        taught: Tensor | None,
+        teacher_logits: Tensor | None,
         student_seen: Mapping[str, Tensor],
         teacher_seen: Mapping[str, Tensor],
         batch: Batch,
@@ -96,16 +96,16 @@ class Objective(nn.Module):
     ) -> list[Tensor]:
         """Return the weighted batch means, scalars, named by `names`; their sum is the loss. Everything is float32.
 
-        ``outputs`` are logits (N, C); with several heads the raw outputs by name, ``taught`` the teacher's packed, and
-        ``targets`` the labels of each head.
+        ``outputs`` and ``teacher_logits`` are logits (N, C); with several heads the raw outputs by name, the teacher's
+        packed, and ``targets`` the labels of each head.
         """
         if isinstance(outputs, Tensor):
-            terms = self._now.terms(outputs, taught, batch.labels)
+            terms = self._now.terms(outputs, teacher_logits, batch.labels)
             student_seen = {**student_seen, LOGITS: outputs}
         else:
             assert self.heads is not None
             assert targets is not None
-            terms = list(self.heads(self._now, outputs, taught, targets))
+            terms = list(self.heads(self._now, outputs, teacher_logits, targets))
         for criterion, site, weight in zip(self.criteria, self._sites, self._weights, strict=True):
             own = [student_seen[point.name] for point, _ in site.pairs]
             other = [teacher_seen[point.name] for _, point in site.pairs]

@@ -54,8 +54,8 @@ def chosen_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
     """
     if not losses:
         raise Diverged(
-            "the loss is NaN or infinite before anything was learned",
-            "look at the inputs, and at the teacher's answers",
+            "the loss is NaN or infinite at the lowest learning rate",
+            "check the inputs and the teacher's logits",
         )
     decades = np.log10(np.asarray(rates[: len(losses)]))
     weights = np.exp(-0.5 * ((decades[:, None] - decades[None, :]) / _WIDTH) ** 2)

@@ -34,21 +34,21 @@ from edgekd.distill.autotune import Execution, laid_out
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.inputs import Normalisation
 from edgekd.distill.learner import Learner, sgd
-from edgekd.distill.loop import Lesson, Plan, batches_of
+from edgekd.distill.loop import Plan, TrainingData, batches_of
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.schedule import learning_rate
 from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerPlan, seed_of, training_device
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.store.relaxed import RelaxPoint
+from edgekd.students.supernet.block_costs import Cost
 from edgekd.students.supernet.choices import Choices, expected
-from edgekd.students.supernet.pieces import Cost
 from edgekd.tasks.mapped import release
 
 __all__ = ["CostBound", "relax"]
 
-_GAIN = 20.0  # what a multiplier gains where a cost is e times its bound all along
+_GAIN = 20.0  # growth of a multiplier if a cost is e times its bound throughout
 _STIFFNESS, _NEAR = 4.0, 0.25
-_HELD = 0.4  # share of the steps after the warm-up in which nothing is annealed
+_HELD = 0.4  # share of the steps after the warm-up before annealing begins
 _BETAS = (0.5, 0.99)
 
 
@@ -66,7 +66,7 @@ class CostBound:
 class _Teaching:
     """Inputs of the training."""
 
-    lesson: Lesson
+    data: TrainingData
     loss: Combined
     plan: Plan
     options: RelaxOptions
@@ -78,7 +78,7 @@ class _Teaching:
 def relax(
     network: nn.Module,
     choices: Choices,
-    lesson: Lesson,
+    data: TrainingData,
     loss: Combined,
     plan: Plan,
     options: RelaxOptions,
@@ -97,7 +97,7 @@ def relax(
     """
     start = started(folder, plan.digest, Position[RelaxPoint], lambda: execution)
     execution, device = start.position.execution, device or training_device()
-    run = _Relaxing(network, choices, _Teaching(lesson, loss, plan, options, bounds, execution, device))
+    run = _Relaxing(network, choices, _Teaching(data, loss, plan, options, bounds, execution, device))
     if start.tensors is None:
         choices.lean([bound.cost for bound in bounds if bound.how == "spend"])
     trainer = Trainer(
@@ -122,7 +122,7 @@ class _Relaxing:
 
     def __init__(self, network: nn.Module, choices: Choices, teaching: _Teaching) -> None:
         self.teaching, plan, device = teaching, teaching.plan, teaching.device
-        count = len(teaching.lesson.labels)
+        count = len(teaching.data.labels)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(plan.seed, 0, 0)))
         held = min(count - 2, max(2, round(teaching.options.hold_out * count)))
         self.held_out, self.learnt = order[:held], order[held:]
@@ -139,7 +139,7 @@ class _Relaxing:
         self.choices, moving = choices.to(device), total - self.warmup
         rate, self.gain = teaching.options.travel / moving, _GAIN / moving
         self.choice = Learner(choices, torch.optim.Adam(choices.parameters(), lr=rate, betas=_BETAS))
-        self.normalise = Normalisation(teaching.lesson.spec, device)
+        self.normalise = Normalisation(teaching.data.spec, device)
         self.multipliers = torch.zeros(len(teaching.bounds), dtype=torch.float64)  # 0 where a bound only pulls
         self.learning: Sequence[Tensor] = ()  # this epoch's batches of the weights
         self.choosing: Sequence[Tensor] = ()  # those of the choice
@@ -187,24 +187,24 @@ class _Relaxing:
         return value.detach()
 
     def _loss(self, batch: Tensor, at: StepIndex, picks: Mapping[str, Tensor]) -> Tensor:
-        lesson, execution = self.teaching.lesson, self.teaching.execution
-        view = at.epoch % len(lesson.view_seeds)
-        assert isinstance(lesson.labels, Tensor), "a family relaxes for one classification head alone"
-        if lesson.view is None:
-            raw, labels = lesson.inputs.index_select(0, batch), lesson.labels.index_select(0, batch)
+        data, execution = self.teaching.data, self.teaching.execution
+        view = at.epoch % len(data.view_seeds)
+        assert isinstance(data.labels, Tensor), "a family relaxes for one classification head alone"
+        if data.view is None:
+            raw, labels = data.inputs.index_select(0, batch), data.labels.index_select(0, batch)
         else:
-            seed = lesson.view_seeds[view]
-            raw = lesson.view(lesson.inputs, batch.numpy(), seed)
-            labels = lesson.view.targets(lesson.labels, batch.numpy(), seed, lesson.classes)
+            seed = data.view_seeds[view]
+            raw = data.view(data.inputs, batch.numpy(), seed)
+            labels = data.view.targets(data.labels, batch.numpy(), seed, data.classes)
         inputs = self.normalise(raw, execution.memory_format if raw.ndim == 4 else None)
-        taught = None
-        if lesson.answers is not None:
-            taught = lesson.answers(view, batch, raw)[0].to(self.teaching.device)
+        teacher_logits = None
+        if data.teacher is not None:
+            teacher_logits = data.teacher(view, batch, raw)[0].to(self.teaching.device)
         with torch.autocast(self.teaching.device.type, torch.bfloat16, execution.precision == "bfloat16"):
             logits = self.network.module(inputs, picks)
         release()
         now = self.teaching.loss.at(at.number / max(1, self.total - 1))
-        return torch.stack(now.terms(logits.float(), taught, labels.to(self.teaching.device))).sum()
+        return torch.stack(now.terms(logits.float(), teacher_logits, labels.to(self.teaching.device))).sum()
 
     def _temperature(self, number: int) -> float:
         """Return 1 in the warm-up and for a while after it, then an exponential decrease to the end temperature."""

@@ -22,7 +22,7 @@ from edgekd.records import Record
 __all__ = ["Ramp", "Schedule", "learning_rate"]
 
 Schedule = Literal["cosine", "one-cycle", "constant-then-decay"]
-"""How the learning rate changes over a training."""
+"""Learning-rate schedule of a training."""
 
 _RISE, _BEGIN, _END = 0.3, 1 / 25, 1 / 25e4  # of a cycle: share of the steps; rates as shares of the peak
 _DECAY = 0.2  # share of the steps that decay after the constant rate

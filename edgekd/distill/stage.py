@@ -47,13 +47,13 @@ from edgekd.units import format_bytes
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgekd.distill.answers import AnswerSource
     from edgekd.distill.autotune import Precision
     from edgekd.distill.heads.objective import HeadsObjective
     from edgekd.distill.layer_matching import Networks
-    from edgekd.distill.loop import Lesson, Plan
+    from edgekd.distill.loop import Plan, TrainingData
     from edgekd.distill.losses._protocol import Site
     from edgekd.distill.objective import Objective
+    from edgekd.distill.teacher_source import TeacherSource
     from edgekd.students.points import Layout, Point
     from edgekd.tasks._protocol import TaskSpec
     from edgekd.teachers._protocol import View
@@ -66,7 +66,7 @@ _BATCHES, _STEPS_AN_EPOCH = (16, 32, 64, 128), 20
 # rates are of batches of 128, and in proportion for others (Goyal et al. 2017, arXiv 1706.02677)
 _RATE, _WARMUP = 0.1, 1.0  # for random weights
 _RECOVERY_RATE = 0.01  # for trained ones: at 0.1 one epoch took a network from 84 % to 20 %
-_OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe sees
+_OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe is trained on
 _UNUSED: dict[str, Any] = {"balance": "none", "schedule": "cosine", "clip": None}
 _ASKED_FILE = "asked.json"  # how the teacher computes where it has no cache
 _CONSISTENT = "leave consistent out, or set cache: true"
@@ -78,7 +78,7 @@ class Distill(Record):
 
     name: ClassVar[str] = "distill"
     requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
-    per_backend: ClassVar[bool] = False  # its result is the same whatever the student is meant for
+    per_backend: ClassVar[bool] = False  # its result does not depend on the backend
 
     loss: Combined = Field(default_factory=lambda: Combined.model_validate({"kd": {}}))
     epochs: PositiveInt = 40
@@ -91,8 +91,8 @@ class Distill(Record):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None  # the same as loss.ce.label_smoothing
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999  # decay of the running average of weights; 0: none
     views: PositiveInt | None = None  # at most `epochs` are used
-    cache: bool = True  # keep the teacher's answers, or ask it about every batch
-    consistent: bool = True  # whether the teacher sees the very pixels the student sees, or a view of its own
+    cache: bool = True  # cache the teacher's outputs; false: run it on every batch
+    consistent: bool = True  # the teacher gets exactly the student's pixels; false: another view
     augment: Augment = Augment()
     freeze: tuple[str, ...] = ()  # parts of the student, by path, that stay as they are: `stem`, `blocks.0`
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -111,7 +111,7 @@ class Distill(Record):
             raise PydanticCustomError("loss", "loss.ce.label_smoothing changes: write one of the two")
         if value is not None and (others := [other for other in written if other not in (0.0, value)]):
             raise PydanticCustomError(
-                "loss", "loss.ce.label_smoothing says {written}: write one of the two", {"written": f"{others[0]:g}"}
+                "loss", "loss.ce.label_smoothing is {written}: write one of the two", {"written": f"{others[0]:g}"}
             )
         return value
 
@@ -139,7 +139,7 @@ class Distill(Record):
         plain = self.loss.needs_teacher and teacher is not None and spec.plain
         if plain and teacher is not None and teacher.classes != spec.head.classes:
             message = (
-                f"distill: teacher `{teacher.name}` tells {teacher.classes} classes apart, "
+                f"distill: teacher `{teacher.name}` has {teacher.classes} classes, "
                 f"task `{spec.name}` has {spec.head.classes}"
             )
             problems.append(Problem(message, "use a teacher trained on the same classes, in the same order"))
@@ -154,13 +154,13 @@ class Distill(Record):
             )
             problems.append(Problem(message, "build the student for this task"))
         if not self.cache and not self.consistent:
-            problems.append(Problem("distill: without a cache the teacher sees what the student sees", _CONSISTENT))
+            problems.append(Problem("distill: without a cache the teacher gets the student's own inputs", _CONSISTENT))
         if student.annotations != Annotations():
             message = f"distill: the student is already {student.annotations.precision.value}; training would undo that"
             problems.append(Problem(message, "put distill before quantize in the recipe"))
         problems += self.augment.check(spec) or self._unmixable(spec)
         problems += self._unfreezable(student)
-        return problems or self._misplaced(student, context)
+        return problems or self._unmatched_losses(student, context)
 
     def key(self, inputs: Digest) -> Digest:
         """Return the digest of these options, the code version and the inputs."""
@@ -179,10 +179,10 @@ class Distill(Record):
         _freeze(module, self.freeze)
         networks = self._networks(student, context)
         objective = self._objective(module, networks, context)
-        with self._answers(context, objective.teacher_points) as answers:
+        with self._teacher_source(context, objective.teacher_points) as teacher_source:
             trained = train(
                 module,
-                self._lesson(context, answers),
+                self._training_data(context, teacher_source),
                 objective,
                 self._plan(student, context),
                 context.folder,
@@ -202,7 +202,7 @@ class Distill(Record):
         losses = [loss for _, loss in self.loss.features]
         layout = teacher_layout(context.teacher, context.task.spec.input) if losses else None
         points = [point for loss in losses if layout for point in teacher_points(loss, layout)]
-        with self._answers(context, tuple(dict.fromkeys(points))):
+        with self._teacher_source(context, tuple(dict.fromkeys(points))):
             pass
 
     @property
@@ -229,58 +229,60 @@ class Distill(Record):
         return self.but(epochs=min(epochs, self.epochs))
 
     @contextmanager
-    def lesson(
+    def training_data(
         self, student: Student, context: StageContext, recovers: bool = False
-    ) -> Iterator[tuple[Lesson, Combined, Plan]]:
+    ) -> Iterator[tuple[TrainingData, Combined, Plan]]:
         """Yield this stage's training data, losses and plan, for a training of another kind.
 
         Feature losses are left out: they are matched to one student's layers. ``recovers``: use the defaults for
         trained weights.
         """
-        with self._answers(context, ()) as answers:
-            yield self._lesson(context, answers), self._smoothed(), self._plan(student, context, recovers)
+        with self._teacher_source(context, ()) as teacher_source:
+            yield self._training_data(context, teacher_source), self._smoothed(), self._plan(student, context, recovers)
 
     def view_seeds(self) -> tuple[int, ...]:
         """Return the seeds of the views, the same in every run, so that runs share cached teacher outputs."""
         views = self.views or (_DEFAULT_VIEWS if self.loss.needs_teacher and self.cache else self.epochs)
         return tuple(range(min(views, self.epochs)))
 
-    def _lesson(self, context: StageContext, answers: AnswerSource | None) -> Lesson:
+    def _training_data(self, context: StageContext, teacher_source: TeacherSource | None) -> TrainingData:
         from edgekd.distill.heads.targets import targets_of
-        from edgekd.distill.loop import Lesson
+        from edgekd.distill.loop import TrainingData
         from edgekd.teachers.cache import shared
 
         train, spec = context.task.split("train"), context.task.spec
         view, seeds = self._views(spec)
-        return Lesson(
+        return TrainingData(
             inputs=shared(train.inputs),
             labels=shared(train.labels) if spec.plain else targets_of(spec, train.labels),
             spec=spec.input,
             view=view,
             view_seeds=seeds,
-            answers=answers,
+            teacher=teacher_source,
             classes=spec.head.classes,
             heads=None if spec.plain else spec,
         )
 
     def _of_heads(self, student: Student, context: StageContext) -> list[Problem]:
         """Return the problems of a multi-head training."""
-        from edgekd.distill.heads.unfit import unfit
+        from edgekd.distill.heads.validation import head_problems
         from edgekd.teachers.packing import packing_in
 
         spec = context.task.spec
-        taught = packing_in(context.teacher) if self.loss.needs_teacher else ()
+        teacher_packing = packing_in(context.teacher) if self.loss.needs_teacher else ()
         smoothing = max((getattr(loss, "label_smoothing", 0.0) for _, loss in self._smoothed().parts), default=0.0)
-        return unfit(student, spec, taught, self.balance, smoothing, self.augment.view(spec), self.loss)
+        return head_problems(
+            student, spec, teacher_packing, self.balance, smoothing, self.augment.view(spec), self.loss
+        )
 
     def _views(self, spec: TaskSpec) -> tuple[View | None, tuple[int, ...]]:
         view, seeds = self.augment.view(spec), self.view_seeds()
         return view, seeds if view is not None else seeds[:1]
 
     @contextmanager
-    def _answers(self, context: StageContext, points: Sequence[Point]) -> Iterator[AnswerSource | None]:
+    def _teacher_source(self, context: StageContext, points: Sequence[Point]) -> Iterator[TeacherSource | None]:
         """Yield the teacher's outputs: from the cache, filled now, or, without a cache, computed batch by batch."""
-        from edgekd.distill.answers import Stored, asking
+        from edgekd.distill.teacher_source import CachedTeacher, live_teacher
         from edgekd.distill.trainer import training_device
         from edgekd.teachers.cache import TeacherCache
 
@@ -290,7 +292,7 @@ class Distill(Record):
             return
         if not self.cache:
             kept = context.folder / _ASKED_FILE
-            with asking(teacher, spec.input, points, self._precisions(), training_device(), kept) as asked:
+            with live_teacher(teacher, spec.input, points, self._precisions(), training_device(), kept) as asked:
                 yield asked
             return
         view, seeds = self._views(spec)
@@ -298,7 +300,7 @@ class Distill(Record):
         cache, train = TeacherCache(context.cache), context.task.split("train")
         size = format_bytes(cache.cost(teacher, train, view, seen, points).size_bytes)
         note = f"the teacher answers, {size} to keep"
-        answers = cache.answers(
+        outputs = cache.outputs(
             teacher,
             train,
             view,
@@ -307,7 +309,7 @@ class Distill(Record):
             progress=lambda done, total: context.progress(StageProgress(self.name, done, total, note)),
             stop=context.stop,
         )
-        yield Stored(answers)
+        yield CachedTeacher(outputs)
 
     def _networks(self, student: Student, context: StageContext) -> Networks | None:
         """Return student and teacher for feature losses; None if all losses are on logits."""
@@ -352,27 +354,33 @@ class Distill(Record):
         module = copy.deepcopy(student.module).requires_grad_(True)
         _freeze(module, self.freeze)
         if not any(parameter.requires_grad for parameter in module.parameters()):
-            return [Problem("distill: every part of the student is frozen", "leave one out, so that it can learn")]
+            return [
+                Problem(
+                    "distill: every part of the student is frozen", "leave one out of freeze, so that it can be trained"
+                )
+            ]
         shared = module.shared_weights() if self.balance == "gradnorm" and isinstance(module, SharesTrunk) else ()
         if not all(weight.requires_grad for weight in shared):
-            message = "distill: balance: gradnorm looks at the pull on the trunk's last layer, which is frozen"
+            message = "distill: balance: gradnorm needs the gradient at the trunk's last layer, which is frozen"
             return [Problem(message, "leave it out of freeze, or use balance: uncertainty")]
         return []
 
-    def _misplaced(self, student: Student, context: StageContext) -> list[Problem]:
+    def _unmatched_losses(self, student: Student, context: StageContext) -> list[Problem]:
         """Return the reasons why a feature loss can't be used on these networks."""
-        from edgekd.distill.layer_matching import placed
+        from edgekd.distill.layer_matching import match_layers
 
         if not self.loss.features or context.teacher is None:
             return []
         networks = self._networks(student, context)
         if networks is None:
             names = " and ".join(name for name, _ in self.loss.features)
-            message = f"distill: {names} must look into the teacher, and `{context.teacher.name}` gives logits alone"
+            message = (
+                f"distill: {names} needs the teacher's features, and `{context.teacher.name}` provides only logits"
+            )
             remedy = "use a teacher of kind torch, train, timm or huggingface, or losses on logits: `edgekd losses`"
             return [Problem(message, remedy)]
-        sites = [placed(name, loss, networks) for name, loss in self.loss.features]
-        remedy = "write other points, as pairs of names, or another loss: `edgekd losses` says what each needs"
+        sites = [match_layers(name, loss, networks) for name, loss in self.loss.features]
+        remedy = "write other points, as pairs of names, or another loss: `edgekd losses` lists what each needs"
         problems = [Problem(f"distill: {site}", remedy) for site in sites if isinstance(site, str)]
         problems = problems or self._unreachable(student, networks.student, sites)
         return problems or self._unattachable(student, networks, context)
@@ -404,17 +412,17 @@ class Distill(Record):
                 continue
             points = sorted({own.name for own, _ in site.pairs})
             if not any(learning & feeding(module, layout, point, student.task.input) for point in points):
-                message = f"distill: {name} looks at {' and '.join(points)}, and all that lies before is frozen"
+                message = f"distill: {name} compares {' and '.join(points)}, and all layers before are frozen"
                 problems.append(Problem(message, "freeze less, write other points, or leave the loss out"))
         return problems
 
     def _objective(self, module: nn.Module, networks: Networks | None, context: StageContext) -> Objective:
         """Build all losses. ``module`` is changed if one of them needs other layers."""
-        from edgekd.distill.layer_matching import placed
+        from edgekd.distill.layer_matching import match_layers
         from edgekd.distill.objective import Objective
 
         named = self.loss.features if networks is not None else ()
-        sites = [site for each in named if networks and not isinstance(site := placed(*each, networks), str)]
+        sites = [site for each in named if networks and not isinstance(site := match_layers(*each, networks), str)]
         layout = networks.student if networks is not None else None
         return Objective.built(self._smoothed(), sites, module, layout, context.seed, self._heads(module, context))
 

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from edgekd.tasks._protocol import HeadSpec, Split, TaskSpec
     from edgekd.teachers._protocol import Teacher
 
-__all__ = ["calibration_error", "followed", "heads_followed", "in_batches"]
+__all__ = ["agreement_of", "agreement_of_heads", "calibration_error", "in_batches"]
 
 _BINS, _AT_ONCE = 15, 256
 
 
-def followed(
+def agreement_of(
     student: NDArray[np.floating],
     teacher: NDArray[np.floating],
     labels: NDArray[np.int64],
@@ -70,7 +70,7 @@ def followed(
     )
 
 
-def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: TaskSpec) -> dict[str, Following]:
+def agreement_of_heads(module: nn.Module, teacher: Teacher, split: Split, spec: TaskSpec) -> dict[str, Following]:
     """Compute agreement for each classification and segmentation head that the teacher has too.
 
     Only labelled samples or cells count. The module is left in eval mode.
@@ -80,23 +80,27 @@ def heads_followed(module: nn.Module, teacher: Teacher, split: Split, spec: Task
     module.eval()
     at = 0
     for batch in in_batches(split):
-        rows = teacher.logits(batch)  # before its packing: some teachers know that only after an answer
-        said = unpacked(rows, packing_in(teacher))
+        rows = teacher.logits(batch)  # before packing_in: some teachers have a packing only after their first batch
+        teacher_outputs = unpacked(rows, packing_in(teacher))
         with torch.no_grad():
             own = module(normalise(batch))
         for head in spec.heads:
-            if head.kind not in ("classification", "segmentation") or head.name not in said:
+            if head.kind not in ("classification", "segmentation") or head.name not in teacher_outputs:
                 continue
             true = labels[head.name][at : at + len(batch)]
-            compared = TRAININGS[head.kind].comparison(head, [own[head.name]], [said[head.name]], true)
+            compared = TRAININGS[head.kind].comparison(head, [own[head.name]], [teacher_outputs[head.name]], true)
             if compared is not None:
                 found.setdefault(head.name, []).append(compared)
         at += len(batch)
     heads = {head.name: head for head in spec.heads}
-    return {name: told for name, parts in found.items() if (told := _head_followed(heads[name], parts)) is not None}
+    return {
+        name: agreement
+        for name, parts in found.items()
+        if (agreement := _agreement_of_head(heads[name], parts)) is not None
+    }
 
 
-def _head_followed(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following | None:
+def _agreement_of_head(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following | None:
     """Return the agreement of one head; None if no sample is labelled."""
     known = torch.cat([part.known for part in parts if part.known is not None])
     if not bool(known.any()):
@@ -104,7 +108,7 @@ def _head_followed(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following | N
     student, teacher, labels = (
         torch.cat([getattr(part, name) for part in parts])[known].numpy() for name in ("student", "teacher", "labels")
     )
-    return followed(student, teacher, labels, head.labels, "cells" if head.kind == "segmentation" else "samples")
+    return agreement_of(student, teacher, labels, head.labels, "cells" if head.kind == "segmentation" else "samples")
 
 
 def in_batches(split: Split) -> Iterator[Tensor]:

@@ -32,7 +32,7 @@ _PROGRESS_EVERY_S = 0.5
 _VALIDATIONS = 40  # at most, and always at the end
 
 Report = Callable[[int, int, str], None]
-"""Gets steps done, steps in all, and a note."""
+"""Progress callback: steps done, steps in all, and a note."""
 
 
 class Stateful(Protocol):
@@ -75,7 +75,7 @@ class Epoch:
     """Result of a finished epoch."""
 
     number: int  # from 0
-    losses: Mapping[str, float]  # sums of what the steps returned
+    losses: Mapping[str, float]  # summed over the steps
     score: float | None  # by validation, where it was due
     seconds: float  # with validation
 

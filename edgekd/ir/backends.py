@@ -48,7 +48,7 @@ class Home(Record):
 
     module: str  # looked for, not imported: ai_edge_litert
     distributions: tuple[str, ...]  # pip's names of packages that may hold it; the first whose metadata is there counts
-    requirements: tuple[str, ...] = ()  # what `edgekd devices install` gives to pip; empty: it isn't installed by name
+    requirements: tuple[str, ...] = ()  # for pip, of `edgekd devices install`; empty: not installed by name
     imports: str = ""  # imported once after installing, to see that it works there; empty: ``module``
 
 

@@ -36,7 +36,7 @@ class Kernel(NamedTuple):
 
 
 Kernels = tuple[Kernel, ...]
-"""All of a network's, in the order in which they run."""
+"""Kernels of a network, in order of execution."""
 
 
 _IMAGE_CHANNELS = 4

@@ -29,14 +29,14 @@ __all__ = [
 ]
 
 OperatorKind = KernelKind | Literal["clamp", "scale", "free", "pad"]
-"""What a runtime makes of an operator. ``clamp`` is an activation that goes into the kernel whose result it takes,
-``scale`` multiplies by or subtracts a constant and may go there too, ``pad`` goes into the convolution behind it, and
-``free`` (changes of shape or number format) costs nothing."""
+"""Kind of an operator in a runtime. ``clamp`` is an activation that is fused into the preceding kernel, ``scale``
+multiplies by or subtracts a constant and may be fused too, ``pad`` is fused into the following convolution, ``free``
+(changes of shape or number format) costs nothing."""
 
 Encodes = Literal["own", "input", "shared", "none"]
-"""Which encoding the result of an operator has in a static int8 student: one of its ``own``, that of its ``input`` (its
-values are values of the input, or zero for padding: nothing is rescaled), or one ``shared`` with all inputs. ``none``:
-it has no integer form. Whether a runtime then computes it with integers is another matter: `edgekd.ir.support`."""
+"""Encoding of an operator's result in a static int8 student: its ``own``, that of its ``input`` (its values are values
+of the input, or zero for padding: nothing is rescaled), or one ``shared`` with all inputs. ``none``: it has no integer
+form. Whether a runtime then computes it with integers is stated in `edgekd.ir.support`."""
 
 
 class OperatorSpec(NamedTuple):
@@ -81,7 +81,7 @@ _ROWS: tuple[OperatorSpec, ...] = (
         aten=("conv_transpose1d", "conv_transpose2d"), onnx=("ConvTranspose",), tflite=("TRANSPOSE_CONV",),
         openvino=("ConvolutionBackpropData", "GroupConvolutionBackpropData"),
     ),
-    OperatorSpec(  # ONNX and OpenVINO spell both this and `matmul` MatMul: a constant second input tells them apart
+    OperatorSpec(  # ONNX and OpenVINO name this and `matmul` MatMul: here the second input is constant
         "linear", "dense", "own", {"linear": 0, "Gemm": 0, "MatMul": 1, "FULLY_CONNECTED": 0}, fuses_relu=True,
         aten=("addmm",), onnx=("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), tflite=("FULLY_CONNECTED",),
         openvino=("MatMul",),
@@ -161,7 +161,7 @@ _ROWS: tuple[OperatorSpec, ...] = (
         "pad", "reflection_pad1d", "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d",
         "pad_circular",
     ),
-    OperatorSpec(  # a Resize or Interpolate says in an attribute how it interpolates
+    OperatorSpec(  # Resize and Interpolate have the mode in an attribute
         "upsample_nearest2d", "move", "input", onnx=("Resize",), tflite=("RESIZE_NEAREST_NEIGHBOR",),
         openvino=("Interpolate",),
     ),

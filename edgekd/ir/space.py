@@ -222,7 +222,7 @@ class _Layout:
         """Return the number of combinations of the axes from ``place`` on, given the choices before."""
         if place == len(self._axes):
             return 1
-        # what the choices made so far decide: as many cases as there are conditions, not as there are choices
+        # cached by the conditions that the choices so far fulfil, which are fewer than the choices
         key = (place, tuple(condition.holds(picks) for condition in self._conditions[place]))
         if key not in self._left:
             axis = self._axes[place]

@@ -10,7 +10,7 @@ from edgekd.ir.numerics import Precision
 __all__ = ["COMPARED", "ONNXRUNTIME_INTEGER", "ONNXRUNTIME_WIDENED", "precisions_of", "unsupported"]
 
 COMPARED = (Precision.FLOAT32, Precision.FLOAT16, Precision.DYNAMIC_INT8, Precision.INT8)
-"""What a search compares where the recipe fixes no precision, and every runtime has. Others are asked for by name."""
+"""Precisions that a search compares unless the recipe fixes one; all runtimes have them. Others must be named."""
 
 
 def precisions_of(backend: Backend) -> tuple[Precision, ...]:

@@ -43,7 +43,7 @@ _VIEWS: Mapping[str, Any] = {
 }
 
 
-_PLAIN_VIEWS = next(iter(_VIEWS))  # what other views have to beat
+_PLAIN_VIEWS = next(iter(_VIEWS))  # baseline of the augmentations
 
 
 class Auto(Record):

@@ -37,7 +37,9 @@ class BornAgain(Distill):
     @model_validator(mode="after")
     def _handed_down(self) -> Self:
         if not self.loss.needs_teacher:
-            raise ValueError("the loss asks no teacher, so no generation would teach the next: give it kd, for example")
+            raise ValueError(
+                "the loss needs no teacher, so no generation would be distilled from the last: add kd, for example"
+            )
         return self
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
@@ -45,12 +47,12 @@ class BornAgain(Distill):
         from edgekd.teachers.student import StudentTeacher
 
         later = replace(context, teacher=StudentTeacher(student, "the generation before"))
-        found = [p for at in (context, later) for p in self._lesson_of(at).check(student, at)]
+        found = [p for at in (context, later) for p in self._stage_of(at).check(student, at)]
         return list(dict.fromkeys(found))
 
     def prepare(self, context: StageContext) -> None:
         """Cache the outputs of the project's teacher for the first generation."""
-        self._lesson_of(context).prepare(context)
+        self._stage_of(context).prepare(context)
 
     @property
     def passes(self) -> int:
@@ -73,13 +75,13 @@ class BornAgain(Distill):
                 context,
                 teacher=teacher,
                 folder=context.folder / f"generation-{number}",
-                # what a generation answers serves the next alone
+                # a generation's logits are used by the next one only
                 cache=context.cache if number == 1 else context.folder / "answers",
                 seed=context.seed + number - 1,
-                progress=self._told(context, number),
+                progress=self._reporter(context, number),
             )
             fresh = None if number == 1 or self.freeze else fresh_like(student, inner.seed)
-            done = run_recipe([self._lesson_of(inner)], fresh or student, inner, context.folder / "students")
+            done = run_recipe([self._stage_of(inner)], fresh or student, inner, context.folder / "students")
             offset = len(curve)
             curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
             write_curve(context.folder, curve)
@@ -87,7 +89,7 @@ class BornAgain(Distill):
             teacher = StudentTeacher(done.student, f"generation {number}")
         return self._kept(born, context).student
 
-    def _lesson_of(self, context: StageContext) -> Distill:
+    def _stage_of(self, context: StageContext) -> Distill:
         """Return plain `distill` with the same options; on labels alone without a teacher."""
         options = {name: getattr(self, name) for name in Distill.model_fields}
         if context.teacher is None:
@@ -95,14 +97,14 @@ class BornAgain(Distill):
             options["loss"] = {"ce": {**smoothed, "weight": 1.0}}
         return Distill.model_validate(options)
 
-    def _told(self, context: StageContext, number: int) -> Callable[[StageProgress], None]:
-        def tell(at: StageProgress) -> None:
+    def _reporter(self, context: StageContext, number: int) -> Callable[[StageProgress], None]:
+        def report(at: StageProgress) -> None:
             done, total = (number - 1) * at.total + at.done, self.generations * at.total
             context.progress(
                 StageProgress(self.name, done, total, f"generation {number}/{self.generations}, {at.note}")
             )
 
-        return tell
+        return report
 
     def _kept(self, born: Sequence[_Generation], context: StageContext) -> _Generation:
         """Return the best by validation, the earliest of equals; the last if there are no validation samples."""

@@ -26,7 +26,7 @@ from edgekd.students._protocol import Family, Growing, Student
 
 __all__ = ["Grow"]
 
-_STEPS = 3  # of a student that is not there yet: what a training is reckoned to take
+_STEPS = 3  # assumed to estimate a training before the student is known
 
 
 class Grow(Distill):
@@ -46,9 +46,9 @@ class Grow(Distill):
                     "use: distill, or the family resnet or mobilenet",
                 )
             ]
-        lesson = self._plain()
-        found = [p for s in self._students(family, student, context) for p in lesson.check(s, context)]
-        return list(dict.fromkeys(_said(problem) for problem in found))
+        stage = self._plain()
+        found = [p for s in self._students(family, student, context) for p in stage.check(s, context)]
+        return list(dict.fromkeys(_renamed(problem) for problem in found))
 
     @property
     def passes(self) -> int:
@@ -71,12 +71,12 @@ class Grow(Distill):
         grown, curve = steps[0], list[CurvePoint]()
         for number, step in enumerate(steps):
             if number:
-                carried = family.carry(grown.module, grown.arch, step.module, step.arch)
-                grown = step.but(module=carried)
+                transferred = family.transfer_weights(grown.module, grown.arch, step.module, step.arch)
+                grown = step.but(module=transferred)
             inner = replace(
                 context,
                 folder=context.folder / f"step-{number + 1}",
-                progress=self._told(context, number, len(steps), grown.arch),
+                progress=self._reporter(context, number, len(steps), grown.arch),
             )
             done = run_recipe([self._plain()], grown, inner, context.folder / "students")
             offset = len(curve)
@@ -90,21 +90,21 @@ class Grow(Distill):
         from edgekd.students.student import new_student
 
         found = []
-        for arch in family.way_to(student.arch):
+        for arch in family.growth_schedule(student.arch):
             fresh = new_student(_family(student), arch, student.task, context.seed)
-            found.append(fresh.but(module=family.carry(student.module, student.arch, fresh.module, arch)))
+            found.append(fresh.but(module=family.transfer_weights(student.module, student.arch, fresh.module, arch)))
         return [*found, student]
 
     def _plain(self) -> Distill:
         """Return plain `distill` with the same options."""
         return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
 
-    def _told(self, context: StageContext, number: int, count: int, arch: Arch) -> Callable[[StageProgress], None]:
-        def tell(at: StageProgress) -> None:
+    def _reporter(self, context: StageContext, number: int, count: int, arch: Arch) -> Callable[[StageProgress], None]:
+        def report(at: StageProgress) -> None:
             done, total = number * at.total + at.done, count * at.total
             context.progress(StageProgress(self.name, done, total, f"{arch}, {at.note}"))
 
-        return tell
+        return report
 
 
 def _family(student: Student) -> Family:
@@ -112,5 +112,5 @@ def _family(student: Student) -> Family:
     return family
 
 
-def _said(problem: Problem) -> Problem:
+def _renamed(problem: Problem) -> Problem:
     return Problem(problem.message.replace("distill:", "grow:", 1), problem.remedy, problem.place)

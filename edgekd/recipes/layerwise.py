@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from torch import nn
 
 from edgekd.distill.curve import write_curve
-from edgekd.distill.layer_matching import placed
+from edgekd.distill.layer_matching import match_layers
 from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
@@ -38,7 +38,7 @@ __all__ = ["Layerwise"]
 
 _NO_LABELS = {"ce": {"weight": 0.0}}
 _ALONE = {"fitnet": 1.0, "reviewkd": 1.0}  # weights that aren't written: the usual ones outweigh labels
-_BLOCKS = 3  # of a student that is not there yet: what a training is reckoned to take
+_BLOCKS = 3  # assumed to estimate a training before the student is known
 
 
 def _alone(name: str, options: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Layerwise(Distill):
             found = labels[0] if labels else "label_smoothing"
             raise PydanticCustomError(
                 "layerwise",
-                "a block has no answer yet, so {found} has nothing to look at: write it under `join`, or in a distill",
+                "a block has no logits, so {found} can't be applied to it: write it under `join`, or in a distill",
                 {"found": f"`{found}`"},
             )
         if len(self.loss.features) != 1:
@@ -91,20 +91,20 @@ class Layerwise(Distill):
         if loss.adds_layers:
             raise PydanticCustomError(
                 "layerwise",
-                "{name} teaches by layers that it puts into the student's last block: write it under `join`",
+                "{name} adds layers to the student's last block: write it under `join`",
                 {"name": f"`{name}`"},
             )
         return self
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """Return the problems of any block, and of the joined training."""
-        found = [_said(problem) for problem in super().check(student, context)]
+        found = [_renamed(problem) for problem in super().check(student, context)]
         if found:
             return found
         blocks = self._blocks(student, context)
         if isinstance(blocks, str):
             return [Problem(f"layerwise: {blocks}", "compare other points, or train the student as a whole: distill")]
-        found = [_said(problem) for block in blocks for problem in self._lesson_of(block).check(student, context)]
+        found = [_renamed(problem) for block in blocks for problem in self._stage_of(block).check(student, context)]
         found += self.join.check(student, context) if self.join else []
         return list(dict.fromkeys(found))
 
@@ -134,16 +134,16 @@ class Layerwise(Distill):
         blocks = self._blocks(student, context) if not problems else ""
         if problems or isinstance(blocks, str):
             raise ConfigurationError(problems)
-        lessons = [(self._lesson_of(block), f"block {n}/{len(blocks)}") for n, block in enumerate(blocks, start=1)]
-        lessons += [(self.join, "joined")] if self.join else []
+        stages = [(self._stage_of(block), f"block {n}/{len(blocks)}") for n, block in enumerate(blocks, start=1)]
+        stages += [(self.join, "joined")] if self.join else []
         curve: list[CurvePoint] = []
-        for number, (lesson, word) in enumerate(lessons):
+        for number, (stage, word) in enumerate(stages):
             inner = replace(
                 context,
                 folder=context.folder / f"lesson-{number + 1}",
-                progress=self._told(context, number, len(lessons), word),
+                progress=self._reporter(context, number, len(stages), word),
             )
-            done = run_recipe([lesson], student, inner, context.folder / "students")
+            done = run_recipe([stage], student, inner, context.folder / "students")
             offset = len(curve)
             curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
             write_curve(context.folder, curve)
@@ -154,9 +154,9 @@ class Layerwise(Distill):
         """Return the blocks to train, from the input on; or why there are none, in words."""
         networks = self._networks(student, context)
         if networks is None:
-            return "the teacher gives logits alone"
+            return "the teacher provides only logits"
         ((name, loss),) = self.loss.features
-        site = placed(name, loss, networks)
+        site = match_layers(name, loss, networks)
         if isinstance(site, str):
             return site
         order = {point: place for place, point in enumerate(networks.student.points)}
@@ -168,25 +168,25 @@ class Layerwise(Distill):
             before = before | upto
         kept = [block for block in blocks if not _all_frozen(student.module, block.learns, self.freeze)]
         if not kept:
-            return f"nothing learns at {' and '.join(own.name for own, _ in site.pairs)}"
+            return f"no parameters are trained at {' and '.join(own.name for own, _ in site.pairs)}"
         mixed = [part for block in kept for part in _split(student.module, block.learns)[1]]
         if mixed:
-            return f"the student's `{mixed[0]}` holds weights of two blocks, and would be half frozen"
+            return f"the student's `{mixed[0]}` has weights of two blocks, and would be partly frozen"
         return tuple(replace(b, frozen=(*self.freeze, *_split(student.module, b.learns)[0])) for b in kept)
 
-    def _lesson_of(self, block: _Block) -> Distill:
+    def _stage_of(self, block: _Block) -> Distill:
         """Return plain `distill` for one pair of points, with everything outside the block frozen."""
         ((name, loss),) = self.loss.features
         options = {field: getattr(self, field) for field in Distill.model_fields}
         written = {**loss.model_dump(mode="json"), "points": [block.pair]}
         return Distill.model_validate({**options, "loss": {name: written, **_NO_LABELS}, "freeze": block.frozen})
 
-    def _told(self, context: StageContext, number: int, count: int, word: str) -> Callable[[StageProgress], None]:
-        def tell(at: StageProgress) -> None:
+    def _reporter(self, context: StageContext, number: int, count: int, word: str) -> Callable[[StageProgress], None]:
+        def report(at: StageProgress) -> None:
             done, total = number * at.total + at.done, count * at.total
             context.progress(StageProgress(self.name, done, total, f"{word}, {at.note}"))
 
-        return tell
+        return report
 
 
 @dataclass(frozen=True)
@@ -222,5 +222,5 @@ def _all_frozen(module: nn.Module, learns: frozenset[str], names: Sequence[str])
     return all(id(parameter) in still for name, parameter in module.named_parameters() if name in learns)
 
 
-def _said(problem: Problem) -> Problem:
+def _renamed(problem: Problem) -> Problem:
     return Problem(problem.message.replace("distill:", "layerwise:", 1), problem.remedy, problem.place)

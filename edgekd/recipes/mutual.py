@@ -53,18 +53,20 @@ class Mutual(Distill):
     loss: Combined = Field(default_factory=lambda: Combined.model_validate("ce"))
     peers: PositiveInt = 2  # students of the arch itself, each with fresh weights of its own
     others: tuple[Mapping[str, Choice], ...] = ()  # further ones of other archs, by the axes that differ
-    weight: NonNegativeFloat = 1.0  # of the peers' answers; the labels' is in `loss`
+    weight: NonNegativeFloat = 1.0  # of the peers' logits; the weight of the labels is in `loss`
     temperature: PositiveFloat = 1.0
 
     @model_validator(mode="after")
     def _a_cohort(self) -> Self:
         if self.peers + len(self.others) < 2:
-            raise PydanticCustomError("mutual", "one student has nobody to learn with: give peers: 2, or others")
+            raise PydanticCustomError("mutual", "a cohort needs two students: give peers: 2, or others")
         if self.loss.features:
             names = {"names": " and ".join(name for name, _ in self.loss.features)}
-            raise PydanticCustomError("mutual", "{names} looks at inner activations, and a cohort has several", names)
+            raise PydanticCustomError(
+                "mutual", "{names} compares inner activations, and a cohort has several networks", names
+            )
         if self.freeze:
-            raise PydanticCustomError("mutual", "frozen parts of fresh peers would stay random: leave freeze out")
+            raise PydanticCustomError("mutual", "frozen parts of new peers would stay random: leave freeze out")
         return self
 
     @property
@@ -87,11 +89,11 @@ class Mutual(Distill):
             return found
         if not student.task.plain:
             message = (
-                f"mutual: peers compare the answers of one classification head, and `{student.task.name}` has others"
+                f"mutual: peers compare the logits of one classification head, and `{student.task.name}` has others"
             )
             return [Problem(message, "use distill, or born-again")]
         if self.peers > 1 and fresh_like(student, context.seed) is None:
-            message = "mutual: the student starts from weights that are given, so its peers would all be alike"
+            message = "mutual: the student starts from given weights, so its peers would all be identical"
             return [Problem(message, _NO_PEERS)]
         for changes in self.others:
             try:
@@ -113,10 +115,10 @@ class Mutual(Distill):
         def best(module: nn.Module) -> float:
             return max(map(_known, self._scores(student, module, context)))
 
-        with self._answers(context, ()) as answers:
+        with self._teacher_source(context, ()) as teacher_source:
             trained = train(
                 cohort,
-                self._lesson(context, answers),
+                self._training_data(context, teacher_source),
                 _Mutual(self._smoothed(), len(cohort.members), self.weight, self.temperature),
                 self._plan(student, context),
                 context.folder,
@@ -167,7 +169,7 @@ class _Mutual(Objective):
     def forward(
         self,
         outputs: Batched,
-        taught: Tensor | None,
+        teacher_logits: Tensor | None,
         student_seen: Mapping[str, Tensor],
         teacher_seen: Mapping[str, Tensor],
         batch: Batch,
@@ -180,7 +182,7 @@ class _Mutual(Objective):
         del student_seen, teacher_seen, targets
         assert isinstance(outputs, Tensor), "check() refuses several heads"
         answers = outputs.chunk(self._count, dim=1)
-        own = [self._now.terms(answer, taught, batch.labels) for answer in answers]
+        own = [self._now.terms(answer, teacher_logits, batch.labels) for answer in answers]
         softened = [log_softmax(answer / self._temperature, dim=1) for answer in answers]
         pulls = []
         for k, answer in enumerate(softened):
@@ -217,4 +219,4 @@ def _other(student: Student, changes: Mapping[str, Any], seed: int) -> Student:
 
 
 def _known(score: float | None) -> float:
-    return 0.0 if score is None else score  # all are None alike, where there is nothing to score
+    return 0.0 if score is None else score  # without samples to score, all are None

@@ -84,7 +84,7 @@ class TrainedTeacher(Record):
         if self.loss is not None and self.loss.needs_teacher and self.teacher is None:
             raise ValueError("the loss needs a teacher, and this one has none: give it a `teacher`, or `loss: ce`")
         if self.loss is not None and not self.loss.needs_teacher and self.teacher is not None:
-            raise ValueError("the loss asks no teacher: leave `teacher` out, or `loss`, which is then kd")
+            raise ValueError("the loss needs no teacher: leave `teacher` out, or `loss`, which is then kd")
         return self
 
     @property
@@ -106,7 +106,9 @@ class TrainedTeacher(Record):
     def logits(self, batch: Tensor) -> Tensor:
         """Raise EdgeKDError: use the teacher that ``prepare`` returns."""
         del batch
-        raise EdgeKDError("this teacher is not trained yet", "call prepare(task, ...), and ask what it returns")
+        raise EdgeKDError(
+            "this teacher is not trained yet", "call prepare(task, ...), and use the teacher that it returns"
+        )
 
     def prepare(
         self,
@@ -143,7 +145,7 @@ class TrainedTeacher(Record):
             progress=lambda at: progress(StageProgress("teacher", at.done, at.total, at.note)),
             stop=stop,
         )
-        trained = run_recipe([self._lesson()], student, context, cache / "teachers" / "students")
+        trained = run_recipe([self._distill_stage()], student, context, cache / "teachers" / "students")
         return StudentTeacher(trained.student, self.name, above)
 
     def untrained(self, spec: TaskSpec) -> StudentTeacher:
@@ -164,7 +166,7 @@ class TrainedTeacher(Record):
         ready = prepared_teacher(made_teacher(self.teacher), task, cache, progress, stop)
         return bind(ready, task.spec)
 
-    def _lesson(self) -> Distill:
+    def _distill_stage(self) -> Distill:
         loss = self.loss.model_dump(mode="json") if self.loss is not None else {"kd" if self.teacher else "ce": {}}
         return Distill.model_validate(
             {

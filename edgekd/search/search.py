@@ -110,7 +110,7 @@ def run_search(
     context = context_of(project, run, events)
     if run.features() is None:
         if plan.relaxed is not None:
-            relaxable(project.family).pieces(project.task.spec)
+            relaxable(project.family).block_costs(project.task.spec)
             lesson_of(project.recipe)
         _check_training(context)
         slow = why_one_by_one(project.family, project.task.spec)

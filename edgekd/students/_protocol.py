@@ -17,7 +17,7 @@ from edgekd.tasks._protocol import TaskSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from edgekd.students.supernet.pieces import Piece
+    from edgekd.students.supernet.block_costs import BlockCost
 
 __all__ = [
     "CutArch",
@@ -57,7 +57,7 @@ class Family(Protocol):
     """Space of student architectures. Constructed from its options (a frozen record) in the project file."""
 
     name: ClassVar[str]
-    inherits: ClassVar[bool]  # whether `build` gives trained weights (a person's own model, pruned)
+    inherits: ClassVar[bool]  # true: `build` gives trained weights (a person's own model, pruned)
 
     def space(self, spec: TaskSpec) -> Space:
         """Return the archs that fit this task. Raises ConfigurationError if none can."""
@@ -136,11 +136,11 @@ class Shrinking(Protocol):
 class Growing(Protocol):
     """Family whose students can start smaller and grow during the training."""
 
-    def way_to(self, arch: Arch) -> Sequence[Arch]:
+    def growth_schedule(self, arch: Arch) -> Sequence[Arch]:
         """Return the archs before this one, smallest first, without itself; empty if there are none."""
         ...
 
-    def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
+    def transfer_weights(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
         """Return a copy of ``into``, of the arch ``after``, with the weights of ``module``, of the arch ``before``.
 
         A larger network has the same outputs as ``module``: new blocks change nothing until they are trained. A smaller
@@ -177,6 +177,6 @@ class Relaxable(Protocol):
         """Return the supernet, with new weights. Raises ConfigurationError for axes that it doesn't support."""
         ...
 
-    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+    def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
         """Return block costs: the cost of each part of an arch by the axes it depends on. Evidence kind: analytic."""
         ...

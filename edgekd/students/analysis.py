@@ -27,7 +27,7 @@ from edgekd.ir.operators import OperatorKind, aten_operator, kernel_kind
 from edgekd.ir.space import Arch
 from edgekd.records import Digest
 from edgekd.students._protocol import CutOut, Family, Student
-from edgekd.students.pruned_shapes import Follower
+from edgekd.students.pruned_shapes import CutTraces
 from edgekd.students.traced import Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import TaskSpec
 
@@ -112,9 +112,9 @@ def _traced_arch(asked: _Asked, located: bool = False) -> Trace:
     family, arch, spec = asked.family, asked.arch, asked.spec
     with torch.random.fork_rng(devices=[]):
         if isinstance(family, CutOut):
-            follower = _follower(_whole(asked))
-            if isinstance(follower, Follower):
-                return follower.of(family.cut(arch, spec))
+            traces = _cut_traces(_whole(asked))
+            if isinstance(traces, CutTraces):
+                return traces.of(family.cut(arch, spec))
         if family.inherits:
             return trace(family.build(arch, spec), spec.input, located=located)
         with torch.device("meta"), _Uninitialised():
@@ -135,7 +135,7 @@ def why_one_by_one(family: Family, spec: TaskSpec) -> str:
     if not isinstance(family, CutOut):
         return ""
     with torch.random.fork_rng(devices=[]):
-        found = _follower(_whole(_asked(family, Arch.of({}), spec)))
+        found = _cut_traces(_whole(_asked(family, Arch.of({}), spec)))
     return found if isinstance(found, str) else ""
 
 
@@ -144,20 +144,18 @@ def _whole(asked: _Asked) -> _Asked:
 
 
 @lru_cache(maxsize=4)
-def _follower(asked: _Asked) -> Follower | str:
+def _cut_traces(asked: _Asked) -> CutTraces | str:
     """Return a follower that derives the shapes of all archs from a few traces; a reason if that fails."""
     assert isinstance(asked.family, CutOut)
     family, spec = asked.family, asked.spec
     space = family.space(spec)
     ends = [space.at(0), space.at(space.size // 2)]
     try:
-        follower = Follower.over(family.whole(spec), spec.input)
+        traces = CutTraces.over(family.whole(spec), spec.input)
     except ValueError as error:  # its operators are not the same ones at another size
         return str(error)
-    right = all(
-        _counts(follower.of(family.cut(arch, spec))) == _counted(family.build(arch, spec), spec) for arch in ends
-    )
-    return follower if right else "its sizes are no sums of those of its groups"
+    right = all(_counts(traces.of(family.cut(arch, spec))) == _counted(family.build(arch, spec), spec) for arch in ends)
+    return traces if right else "its sizes are no sums of those of its groups"
 
 
 _TABLE = "embedding"  # its rows are taken, not multiplied; integers of all have one scale
@@ -169,7 +167,7 @@ class _Counts:
 
     weights: int  # of convolutions and linear layers
     constants: int  # of modules that compute in float at every precision, stored as float16
-    others: int  # biases and the parameters of whatever couldn't be folded
+    others: int  # biases, and parameters that couldn't be folded
     channels: int  # output channels of weighted operators: a scale each
     macs: int
     peak: int
@@ -259,7 +257,7 @@ class _Fused:
     kept: list[_Operator]
     same: dict[int, int]  # activation -> the one it is fused into
     folded: set[str]  # parameters of BatchNorms that went into weights
-    biases: dict[int, int]  # what folding added, by the activation that the kernel writes
+    biases: dict[int, int]  # elements that folding added, by the kernel's result
 
 
 def _fused(operators: Sequence[_Operator], parameters: Mapping[str, Shape]) -> _Fused:
@@ -329,7 +327,7 @@ def _kernels(operators: Sequence[_Operator], source_size: int) -> Kernels:
 def _kernel(operator: _Operator, reads: int) -> Kernel:
     shape, source = operator.shape, operator.source
     height, width = (*shape[2:], 1, 1)[:2]
-    if operator.inner:  # of rows by columns, whatever the axes of the rows are
+    if operator.inner:  # a matrix product: rows by columns
         height, width = operator.size // shape[-1], 1
     return Kernel(
         kind=_kind(operator),
@@ -388,7 +386,7 @@ def _depth(operators: Sequence[_Operator]) -> int:
 
 
 def _macs(name: str, kind: OperatorKind, given: Sequence[Shape], made: Shape) -> int:
-    if kind == "conv":  # one that is transposed has its window at each place of what it reads
+    if kind == "conv":  # a transposed one has its window at each place of its input
         return math.prod(given[0] if name == "conv_transpose" else made) * math.prod(given[1][1:])
     if kind == "dense":
         return math.prod(made) * given[-2][-1]

@@ -64,7 +64,7 @@ class DsCnn(Staged):
         front = None if self.log_mel is None else self.log_mel.module(spec.input)
         return Network(block, sizes, spec.head.classes, front).eval()
 
-    def way_to(self, arch: Arch) -> Sequence[Arch]:
+    def growth_schedule(self, arch: Arch) -> Sequence[Arch]:
         """Return no archs: a block without a shortcut can't start as the identity."""
         del arch
         return ()

@@ -26,7 +26,7 @@ from edgekd.tasks._protocol import InputSpec
 __all__ = ["fold_module", "folded", "no_graph"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_TOLERANCE = 1e-3  # of the largest answer
+_TOLERANCE = 1e-3  # of the largest output
 _OTHER_INPUTS = ("'indices'", "missing a required argument", "required positional argument")  # in torch's errors
 _FIXED_BATCH = "Constraints violated (batch)"
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)

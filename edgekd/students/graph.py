@@ -82,7 +82,7 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
             _pool_as_mean(program)
             if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
-            _simplify(program)  # only now: a copy may be what an operator in place has changed
+            _simplify(program)  # only now: an in-place operator may have changed a copy
             _renumber(program)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         raise no_graph(f"the {student.family} module", error) from error
@@ -200,7 +200,7 @@ def execute_nodes(
                 values[node] = constants[names[node.name]].detach().to(inputs.device)
         else:
             values[node] = (compute if node.name in traced.keys else call)(node, args, kwargs)
-        for source in node.all_input_nodes:  # free what nobody reads any more
+        for source in node.all_input_nodes:  # free values without remaining readers
             left[source] -= 1
             if not left[source]:
                 values.pop(source)
@@ -264,7 +264,7 @@ def _simplify(program: ExportedProgram) -> None:
         if node.target in (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default):
             node.target = torch.ops.aten.reshape.default
         if node.op != "call_function" or any(user.op == "output" for user in node.users):
-            continue  # the program's signature knows its output by name
+            continue  # the program's signature refers to its output by name
         name = operator_of(node)
         if name in ("dropout", "clone") and node.args and isinstance(node.args[0], fx.Node):
             node.replace_all_uses_with(node.args[0])

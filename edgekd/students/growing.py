@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-__all__ = ["carried", "depths_on_the_way"]
+__all__ = ["growth_depths", "transferred"]
 
 _BLOCKS = "blocks."
 
 
-def depths_on_the_way(depths: Sequence[int]) -> list[tuple[int, ...]]:
+def growth_depths(depths: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the growth schedule: one block for each stage, then up to two, and so on, without the final depths."""
     return [tuple(min(depth, most) for depth in depths) for most in range(1, max(depths))]
 
 
-def carried(module: nn.Module, before: Sequence[int], into: nn.Module, after: Sequence[int]) -> nn.Module:
+def transferred(module: nn.Module, before: Sequence[int], into: nn.Module, after: Sequence[int]) -> nn.Module:
     """Return a copy of ``into`` (``after`` blocks a stage) with the weights of ``module`` (``before`` blocks a stage).
 
     Both have `blocks`, each with a ``norm2`` before its sum and a shortcut without weights except in a stage's first,

@@ -25,7 +25,7 @@ __all__ = ["module_of_onnx", "onnx_input_shape"]
 
 _INSTEAD = "give the PyTorch model it came from: my_model.py:build, or a .pt2 of torch.export.save"
 _LOGITS = "logits"
-_TOLERANCE = 1e-4  # of the largest answer
+_TOLERANCE = 1e-4  # of the largest output
 
 Value = fx.Node | NDArray[Any]
 Attributes = Mapping[str, Any]
@@ -60,11 +60,13 @@ def module_of_onnx(path: Path) -> nn.Module:
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigurationError.one(
-            f"can't be taken apart for batches of any size: {reason}", _INSTEAD, place
+            f"can't be converted to layers that take any batch size: {reason}", _INSTEAD, place
         ) from error
     limit = _TOLERANCE * max(1e-6, float(np.abs(expected).max(initial=0.0)))
     if found.shape != expected.shape or not float(np.abs(found - expected).max(initial=0.0)) <= limit:
-        raise ConfigurationError.one("answers differently than in ONNX Runtime, once taken apart", _INSTEAD, place)
+        raise ConfigurationError.one(
+            "has other outputs than in ONNX Runtime after conversion to layers", _INSTEAD, place
+        )
     return module
 
 
@@ -75,7 +77,7 @@ def _read(path: Path) -> Any:
     external_files(path)  # weights outside the model's folder are refused
     try:
         return optimizer.optimize(onnx.load(path))  # folds what is constant: shapes, above all
-    except Exception as error:  # protobuf's and onnx's own, whatever a damaged file makes them meet
+    except Exception as error:  # a damaged file raises many kinds in protobuf and onnx
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigurationError.one(f"is no ONNX file: {reason}", "export it again", Place(str(path))) from error
 
@@ -97,7 +99,7 @@ def _output_of(model: Any, place: Place) -> str:
     if len(names) != 1 and _LOGITS not in names:
         raise ConfigurationError.one(
             f"has {len(names)} outputs ({', '.join(names)}), and none is named `{_LOGITS}`",
-            f"export a graph with one output, or name the one that tells classes `{_LOGITS}`",
+            f"export a graph with one output, or name the logits `{_LOGITS}`",
             place,
         )
     return names[0] if len(names) == 1 else _LOGITS
@@ -150,7 +152,7 @@ class _Reading:
             self._written |= {one: name for one, name in zip(outputs, node.output, strict=False) if _is_node(one)}
         self.graph.output(self.node(self.values[self._output]))
         module = fx.GraphModule(self.root, self.graph)
-        module.graph.eliminate_dead_code()  # what computes the other outputs
+        module.graph.eliminate_dead_code()  # operators of other outputs
         module.recompile()
         return module
 
@@ -204,7 +206,7 @@ def _is_node(value: object) -> bool:
 def _pads(reading: _Reading, attributes: Attributes, value: Any, fill: float = 0.0) -> tuple[Any, tuple[int, int]]:
     """Return the value, explicitly padded if the sides differ, and the layer's own padding."""
     if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise reading.refuse(f"pads by {attributes['auto_pad'].decode()}, which hangs on the input's size")
+        raise reading.refuse(f"pads by {attributes['auto_pad'].decode()}, which depends on the input's size")
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     if (top, left) == (bottom, right):
         return value, (top, left)
@@ -309,7 +311,7 @@ def _mean(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> f
 def _axes(reading: _Reading, inputs: Sequence[Any], attributes: Attributes) -> list[int]:
     found = attributes.get("axes") if len(inputs) < 2 else reading.constant(inputs[1], "axes").tolist()
     if not found:
-        raise reading.refuse("has a Squeeze of whatever has one value")
+        raise reading.refuse("has a Squeeze without axes")
     return [int(axis) for axis in found]
 
 

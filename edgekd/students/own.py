@@ -23,7 +23,7 @@ from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
-from edgekd.students.answers import answering_logits, described, logits_in
+from edgekd.students.logits import answering_logits, described, logits_in
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.program import input_shape_of, module_of
 from edgekd.students.weights import built_module, source_file
@@ -78,7 +78,7 @@ class Own(Record):
         classes = classes_of(self.module(), spec.input, self.called)
         if classes != spec.head.classes:
             raise ConfigurationError.one(
-                f"`{self.called}` tells {classes} classes, and task `{spec.name}` has {spec.head.classes}",
+                f"`{self.called}` has {classes} classes, and task `{spec.name}` has {spec.head.classes}",
                 "give a model for the same classes, in the same order",
             )
         return Space(axes=())
@@ -112,7 +112,7 @@ _KEPT: dict[Digest, nn.Module] = {}
 def _loaded(family: Own, notice: Callable[[str], None]) -> nn.Module:
     """Return the model, built once in each process: each precision needs it."""
     if family.model is not None:
-        family.model.resolve()  # says best what is wrong with a name
+        family.model.resolve()  # has the best message for a wrong name
     key = family.digest()
     if key not in _KEPT:
         _KEPT.clear()
@@ -168,13 +168,13 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     found = logits_in(answer)
     if found is None or found.dim() != 2 or len(found) != 2:
         raise ConfigurationError.one(
-            f"`{called}` answers {described(answer if found is None else found)} to two {what}, and logits "
+            f"`{called}` returns {described(answer if found is None else found)} for two {what}, and logits "
             "(N, classes) were expected",
             f"give a model that classifies whole {what}; of several tensors call one `logits`",
         )
     if not bool(torch.isfinite(found).all()):
         raise ConfigurationError.one(
-            f"`{called}` answers NaN or infinity to a blank input", "check its weights: are they those of this model?"
+            f"`{called}` outputs NaN or infinity for a blank input", "check its weights: are they those of this model?"
         )
     return int(found.shape[1])
 
@@ -183,7 +183,7 @@ def inputs_of(module: nn.Module) -> list[str]:
     """Return the names of required inputs."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError):  # made in C, which says nothing: the call itself will
+    except (TypeError, ValueError):  # made in C, without a signature: the call itself will fail
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]

@@ -45,7 +45,7 @@ class Layout:
 
     points: Mapping[str, Point]
     stages: tuple[Point, ...]  # the first has the highest resolution
-    classifier: str  # path of the linear layer that gives the answer; empty where none does
+    classifier: str  # path of the linear layer whose output is the logits; empty if there is none
     blocks: tuple[Point, ...] = ()  # of a transformer, in order
     channels_last: frozenset[str] = frozenset()  # points of tokens, which come as (N, T, C)
 
@@ -96,7 +96,7 @@ def layout_of(module: nn.Module, given: InputSpec) -> Layout:
         maps = {name: value for name, value in maps.items() if name in trunk}
     stages = [points[name] for name in _latest(maps, points)]
     layout = Layout(points, tuple(stages), "", blocks, frozenset(tokens))
-    if not isinstance(answer, Tensor):  # several heads: each has answers of its own, none are the network's
+    if not isinstance(answer, Tensor):  # several heads: there are no logits of the whole network
         return layout
     points[LOGITS] = Point(name=LOGITS, shape=tuple(answer.shape[1:]))
     if linear is None or linear[2] is not answer:
@@ -213,7 +213,7 @@ def _latest(maps: Mapping[str, Tensor], points: Mapping[str, Point]) -> list[str
     latest: dict[tuple[int, ...], tuple[Tensor, str]] = {}
     for name, value in maps.items():
         size = points[name].shape[1:]
-        if size not in latest or latest[size][0] is not value:  # a parent hands on what its last child gave
+        if size not in latest or latest[size][0] is not value:  # a parent returns its last child's output
             latest[size] = (value, name)
     return [name for _, (_, name) in sorted(latest.items(), key=lambda item: -item[0][0] * item[0][1])]
 
@@ -225,15 +225,15 @@ def _trunk(module: nn.Module, names: Collection[str], given: InputSpec) -> set[s
         probe = copy.deepcopy(module).eval().requires_grad_(True)
         with tapped(probe, Layout(points, (), ""), list(names)) as seen:
             answer = _on_own_device(probe, given)
-        answers = [told for told in _tensors(answer) if told.requires_grad]
+        answers = [output for output in _tensors(answer) if output.requires_grad]
         inner = {name: seen[name] for name in names if seen[name].requires_grad}
-        found = {name for name, value in inner.items() if not any(value is told for told in answers)}
-        for told in answers:
+        found = {name for name, value in inner.items() if not any(value is output for output in answers)}
+        for output in answers:
             looked = sorted(found)
             if not looked:
                 break
             gradients = torch.autograd.grad(
-                told.sum(), [inner[name] for name in looked], retain_graph=True, allow_unused=True
+                output.sum(), [inner[name] for name in looked], retain_graph=True, allow_unused=True
             )
             found = {name for name, gradient in zip(looked, gradients, strict=True) if gradient is not None}
     return found

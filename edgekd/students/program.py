@@ -25,15 +25,15 @@ from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError, Place
-from edgekd.students.answers import logits_in
 from edgekd.students.graph import operator_of
+from edgekd.students.logits import logits_in
 
 __all__ = ["input_shape_of", "module_of"]
 
 _AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (images,)), 'model.pt2')"
 _MODEL = "model"  # as torch.export.save calls it
 _SAMPLES, _COMPILED, _PLAIN = "data/sample_inputs/", "data/aotinductor/", ("weight_", "tensor_")
-_TOLERANCE, _TOLERANCE_HALF = 1e-4, 2e-2  # of the largest answer
+_TOLERANCE, _TOLERANCE_HALF = 1e-4, 2e-2  # of the largest output
 _INSTEAD = "give the function that builds it: my_model.py:build, with --weights"
 _DROPPED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "sym_constrain_range")
 
@@ -50,9 +50,9 @@ def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.
         module = _Layers(program, place).module()
         same = _same_answers(program, module)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-        raise ConfigurationError.one(f"can't be taken apart: {_first_line(error)}", _INSTEAD, place) from error
+        raise ConfigurationError.one(f"can't be converted to layers: {_first_line(error)}", _INSTEAD, place) from error
     if not same:
-        raise ConfigurationError.one("answers differently once taken apart into layers", _INSTEAD, place)
+        raise ConfigurationError.one("has other outputs after conversion to layers", _INSTEAD, place)
     others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
     if others:
         notice(f"`{path.name}` is {' and '.join(sorted(others))}: cast to float32")
@@ -99,7 +99,7 @@ def _program(path: Path) -> ExportedProgram:
             program = load_pt2(str(path)).exported_programs[_MODEL]
             regions = any(node.op == "get_attr" for node in program.graph.nodes)  # torch.no_grad() in its forward
             return program.run_decompositions({}) if regions else program
-    except Exception as error:  # its reader raises whatever a damaged or newer file makes it meet
+    except Exception as error:  # a damaged or newer file raises many kinds
         raise ConfigurationError.one(
             f"can't be read by torch {torch.__version__}: {_first_line(error)}", _AGAIN, place
         ) from error
@@ -112,7 +112,7 @@ def _refuse_code(archive: PT2ArchiveReader, place: Place) -> None:
         return ConfigurationError.one(f"holds {what}: reading it would run code", _AGAIN, place)
 
     names = archive.get_file_names()
-    if len({name.lower() for name in names}) < len(names):  # which of two torch reads is not said
+    if len({name.lower() for name in names}) < len(names):  # torch does not define which of two it reads
         raise refused("two parts of one name")
     for name in names:
         if name.startswith(_SAMPLES):
@@ -165,7 +165,7 @@ class _Layers:
         }
         self._tensors: Mapping[str, Any] = {**program.state_dict, **program.constants}
         self._root, self._graph = nn.Module(), fx.Graph()
-        self._made: dict[str, str] = {}  # what a layer was made from -> its path
+        self._made: dict[str, str] = {}  # source of a layer -> its path
         self._new: dict[fx.Node, fx.Node] = {}
 
     def module(self) -> nn.Module:

@@ -18,11 +18,11 @@ from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.traced import MODEL_ERRORS, Operator, Shape, Trace, trace
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["Follower"]
+__all__ = ["CutTraces"]
 
 
 @dataclass(frozen=True)
-class Follower:
+class CutTraces:
     """Trace of the whole network, its sizes in one row, and each channel's contribution to them."""
 
     whole: Trace
@@ -31,7 +31,7 @@ class Follower:
     shares: NDArray[np.float64]  # (groups, sizes): a channel's
 
     @classmethod
-    def over(cls, network: Cuttable, given: InputSpec) -> Follower:
+    def over(cls, network: Cuttable, given: InputSpec) -> CutTraces:
         """Trace the network, and with each group cut.
 
         Raises ValueError if a smaller one fails, or has other operators.

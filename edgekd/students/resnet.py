@@ -33,7 +33,7 @@ from edgekd.tasks._protocol import TaskSpec
 __all__ = ["Block", "ResNet", "ResNetModule", "ResNetSpace", "SeparableBlock"]
 
 BlockKind = Literal["separable", "basic"]
-"""In the order of the axis: the costlier last."""
+"""Kinds of blocks in the order of the axis, the costliest last."""
 
 
 class ResNetSpace(StagedSpace):

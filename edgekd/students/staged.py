@@ -21,13 +21,13 @@ from torch import nn
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Condition, Space
 from edgekd.records import Extended, Record
-from edgekd.students.growing import carried, depths_on_the_way
+from edgekd.students.growing import growth_depths, transferred
 from edgekd.students.trunk import Sizes
 from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
+    from edgekd.students.supernet.block_costs import BlockCost
     from edgekd.students.supernet.network import RelaxedNetwork
-    from edgekd.students.supernet.pieces import Piece
 
 __all__ = ["Range", "RelaxableStaged", "Staged", "StagedSpace", "at_most", "stepped"]
 
@@ -51,7 +51,7 @@ def _range_of_one(value: Any) -> Any:
 
 _OF_TWO_OR_THREE = (Field(min_length=2, max_length=3), AfterValidator(_ordered), BeforeValidator(_range_of_one))
 Range = Annotated[tuple[PositiveInt, ...], *_OF_TWO_OR_THREE]
-"""``[lowest, highest]`` or ``[lowest, highest, step]``; a single number is that number alone."""
+"""Range of an axis: ``[lowest, highest]`` or ``[lowest, highest, step]``; a single number is its only choice."""
 
 
 def at_most(most: int, what: str) -> AfterValidator:
@@ -152,13 +152,13 @@ class Staged(Record):
             )
         )
 
-    def way_to(self, arch: Arch) -> Sequence[Arch]:
+    def growth_schedule(self, arch: Arch) -> Sequence[Arch]:
         """Return the same arch with fewer blocks for each stage: one, then up to two, and so on."""
-        return [self._deep(arch, depths) for depths in depths_on_the_way(self._depths(arch))]
+        return [self._deep(arch, depths) for depths in growth_depths(self._depths(arch))]
 
-    def carry(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
+    def transfer_weights(self, module: nn.Module, before: Arch, into: nn.Module, after: Arch) -> nn.Module:
         """Return ``into`` with the weights of ``module``; the archs differ in depth only."""
-        return carried(module, self._depths(before), into, self._depths(after))
+        return transferred(module, self._depths(before), into, self._depths(after))
 
     def seen(self, spec: TaskSpec) -> tuple[int, ...]:
         """Return channels and sides of the input of the stem, or of the averaging before it.
@@ -255,9 +255,9 @@ class RelaxableStaged(Staged):
 
         return RelaxedNetwork(self.relaxable(spec), build)
 
-    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+    def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
         """Return the block costs of all archs. Raises like `relaxed`."""
-        return _pieces(self, spec)
+        return _block_costs(self, spec)
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
         """Build a `Classifier` if the task has one classification head."""
@@ -294,11 +294,11 @@ class RelaxableStaged(Staged):
 
 
 @lru_cache(maxsize=8)
-def _pieces(family: RelaxableStaged, spec: TaskSpec) -> Sequence[Piece]:
+def _block_costs(family: RelaxableStaged, spec: TaskSpec) -> Sequence[BlockCost]:
     from edgekd.students.analysis import parts_of_arch
-    from edgekd.students.supernet.derived import derived_pieces
+    from edgekd.students.supernet.derived import derived_block_costs
 
-    return derived_pieces(family.relaxable(spec), lambda arch: parts_of_arch(family, arch, spec), family.place)
+    return derived_block_costs(family.relaxable(spec), lambda arch: parts_of_arch(family, arch, spec), family.place)
 
 
 def _check_even(spec: TaskSpec, stride: int) -> None:

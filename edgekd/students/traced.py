@@ -21,7 +21,7 @@ __all__ = ["MODEL_ERRORS", "ModuleSpan", "Operator", "Shape", "Trace", "trace"]
 Shape = tuple[int, ...]
 
 MODEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""What a model's own code raises on a number of channels that it does not expect."""
+"""Errors that a model's own code raises on an unexpected number of channels."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Operator:
     shape: Shape  # of the result
     given: tuple[tuple[str, Shape], ...]  # every tensor it is given: a parameter's name ("" of an activation) and shape
     stride: int = 1
-    module: str = ""  # the innermost one in whose forward it ran, where a trace was asked for it
+    module: str = ""  # innermost module in whose forward it ran, if the trace records modules
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ __all__ = ["Transformer", "TransformerSpace"]
 
 _NARROWEST_STEM = 8
 _MOST_TOKENS = 4096
-_MASKED = 1e4  # what attention compares is far smaller
+_MASKED = 1e4  # attention scores are far smaller
 _TABLE_STD = 0.1  # of an embedding's fresh weights
 
 

@@ -23,14 +23,14 @@ class Sizes(NamedTuple):
     depths: Sequence[int]  # blocks of each stage
     stem_stride: int
     shrink: int = 1  # pixels a side that are averaged into one before the stem
-    axes: int = 2  # of what is convolved: 2 of an image, 1 over time
+    axes: int = 2  # convolved axes: 2 for images, 1 over time
     stem_kernel: int = 3
 
 
 CONVOLUTIONS: Mapping[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
-"""By the number of axes that are convolved."""
+"""Convolution classes by the number of convolved axes."""
 NORMS: Mapping[int, type[nn.BatchNorm1d | nn.BatchNorm2d]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
-"""By the same."""
+"""Normalisation classes by the number of convolved axes."""
 _AVERAGES: Mapping[int, type[nn.AvgPool1d | nn.AvgPool2d]] = {1: nn.AvgPool1d, 2: nn.AvgPool2d}
 
 

@@ -27,9 +27,9 @@ _SHOWN = 3
 _SAFE = 'write one with safetensors.torch.save_file(model.state_dict(), "weights.safetensors")'
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-"""Under which names a training's checkpoint keeps the model's weights."""
+"""Keys of the model's weights in checkpoints of trainings."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and trainers put in front of every name."""
+"""Prefixes that DataParallel, torch.compile and trainers add to every name."""
 
 
 def built_module(
@@ -107,7 +107,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return {name: torch.from_numpy(np.asarray(archive[name])) for name in archive.files}
-    except Exception as error:  # numpy's reader hands on whatever zip, zlib and a damaged header raise
+    except Exception as error:  # numpy's reader passes on errors of zip, zlib and damaged headers
         raise ConfigurationError.one(
             f"{path} can't be read: {error}", "write it again; only plain arrays are read"
         ) from error
@@ -122,7 +122,7 @@ def _of_checkpoint(path: Path) -> Mapping[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged zip files and streams raise whatever they meet
+    except Exception as error:  # damaged zip files and streams raise many kinds
         named = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if named is None:
             script = "TorchScript" in str(error)

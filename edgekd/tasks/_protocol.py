@@ -52,7 +52,7 @@ SplitName = Literal["train", "validation", "calibration", "test"]
 HeadKind = Literal["classification", "segmentation", "detection", "multilabel", "regression"]
 
 Rows = NDArray[Any]
-"""Labels or answers, a row a sample: plain numbers for one classification head, else a record array (`rows.py`)."""
+"""Labels or outputs, one row for each sample: numbers for one classification head, else a record array (`rows.py`)."""
 
 
 class PictureSpec(Record):
@@ -166,7 +166,7 @@ class HeadSpec(Record):
     objects: NonNegativeInt = 0  # detection: how many an image has at the most
     mean: tuple[FiniteFloat, ...] = ()  # regression: of each number
     std: tuple[FiniteFloat, ...] = ()
-    invariant: bool = False  # regression: whether numbers stay as they are where a view moves pixels
+    invariant: bool = False  # regression: labels stay valid if an augmentation moves pixels
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -206,7 +206,7 @@ class TaskSpec(Record):
     more: tuple[HeadSpec, ...] = ()  # further heads on the same trunk
     metric: MetricSpec = MetricSpec()
     data: Digest  # of the content of all splits
-    flip: bool = False  # whether a mirrored image keeps its label
+    flip: bool = False  # a mirrored image keeps its label
 
     @model_validator(mode="after")
     def _names_heads(self) -> Self:
@@ -281,7 +281,7 @@ class Score(Record):
     samples: int
     correct: tuple[bool, ...] = ()  # of a plain task
     parts: Mapping[str, float] = {}  # each head's own metric, where there are several: ``things mAP``
-    errors: Mapping[str, float] = {}  # told besides, less is better, in the label's own units: ``age MAE``
+    errors: Mapping[str, float] = {}  # reported too, lower is better, in the label's own units: ``age MAE``
 
 
 @runtime_checkable
@@ -298,7 +298,7 @@ class CountedTask(Protocol):
 class PreparableTask(Protocol):
     """Task whose data needs a preparation once, which may take long: decoding of pictures."""
 
-    what: ClassVar[str]  # what the data are: ``pictures``
+    what: ClassVar[str]  # word for the data in messages: ``pictures``
 
     def prepare(self, progress: Callable[[int, int, str], None], stop: Callable[[], bool]) -> str:
         """Prepare the data if needed, and describe it in one line. ``progress(done, total, note)`` is called meanwhile.

@@ -37,8 +37,8 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
         labels = labels[:, 0]
     several = labels.ndim == 2 and labels.shape[1] > 0
     if not several and (labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer)):
-        expected = "one whole number a sample expected, from 0; (N, C) integers 0 and 1 for several labels that are"
-        expected += " each there or not, (N, C) floats for numbers"
+        expected = "one whole number a sample expected, from 0; (N, C) integers 0 and 1 for multilabel,"
+        expected += " (N, C) floats for regression"
         raise _wrong(where, f"labels are {labels.dtype} {labels.shape}", expected)
     if len(inputs) != len(labels):
         raise _wrong(where, f"there are {len(inputs)} samples and {len(labels)} labels", "one label a sample expected")

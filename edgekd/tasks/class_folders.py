@@ -18,7 +18,7 @@ PART_NAMES: Mapping[str, Part] = {
     "valid": "validation",
     "validation": "validation",
 }
-"""What parts of a data set are called."""
+"""Names of the folders of parts of a data set."""
 
 
 def find_classes(root: Path, suffixes: Sequence[str], what: str) -> Found:

@@ -31,10 +31,10 @@ from edgekd.tasks.text_classification import TEXT_SUFFIXES, TextClassification
 
 __all__ = ["Seen", "first_sample", "look_at", "signals_in"]
 
-_LOOKED_AT = 200  # headers of pictures: enough to tell how large most of them are
+_LOOKED_AT = 200  # image headers read: enough for a typical size
 _WINDOW, _LEAST_WINDOW = 128, 4  # steps of a window, where series are of several lengths
 _NARROW = 8  # times as long as wide: arrays of floats are signals then
-_SHORT = 10  # percentile of their lengths: what is shorter is left out
+_SHORT = 10  # percentile of their lengths: shorter ones are left out
 _NAMED = 6  # columns
 _LENGTHS = 95  # percentile of recordings' and texts' lengths that becomes the length of all
 _PIECES, _MOST_TOKENS = 1.5, 128  # tokens of a word, about, and of a text at the most
@@ -47,11 +47,11 @@ class Seen:
     """Facts about data, and the options of the task that reads it."""
 
     task: Mapping[str, Any]
-    words: str  # what it is, for a person
+    words: str  # description for a person
     train: int
     classes: int  # 0: labels that are no classes of the whole image
-    commonest: float  # the share of the largest class: what guessing it always gets
-    side: int  # the shorter one that a student sees; of signals and texts their length
+    commonest: float  # share of the largest class, the accuracy of always guessing it
+    side: int  # shorter side of the student's input; length of signals and texts
     floats: bool
     signal: Literal["", "audio", "series", "text"] = ""  # empty: pictures
 
@@ -269,7 +269,7 @@ def _of_pictures(task: LabelledPictures, option: str, data: Path) -> Seen:
     left = (1 - task.validation) * (1 if "test" in parts else 1 - task.test)
     return Seen(
         task={"kind": kind, option: str(data), "size": side},
-        words=f"{len(files):,} pictures of {len(classes)} classes, most about {_told(sizes)}",
+        words=f"{len(files):,} pictures of {len(classes)} classes, most about {_typical_size(sizes)}",
         train=round(train * (1 if "validation" in parts and "test" in parts else left)),
         classes=len(classes),
         commonest=max(classes.values()) / train,
@@ -318,6 +318,6 @@ def signals_in(path: Path) -> Layout | None:
     return "ntc" if inputs.shape[1] >= _NARROW * inputs.shape[2] else None
 
 
-def _told(sizes: Sequence[tuple[int, int]]) -> str:
+def _typical_size(sizes: Sequence[tuple[int, int]]) -> str:
     height, width = (int(np.median([size[axis] for size in sizes])) for axis in (0, 1))
     return f"{width} x {height}"

@@ -82,8 +82,8 @@ class _TestFacts(NamedTuple):
 class CarvedImages:
     """The four splits. ``test`` is called for its hashes, and again each time the test split is requested."""
 
-    what: str  # what the data is called in messages
-    train: LabelledImages | None  # None: nobody has them, and there is validation
+    what: str  # name of the data in messages
+    train: LabelledImages | None  # None: there are none, but validation exists
     test: Callable[[], LabelledImages]
     validation: LabelledImages | None
     validation_fraction: float

@@ -32,7 +32,7 @@ __all__ = ["Found", "LabelledFiles", "Part", "Share", "StoredSamples", "class_or
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("test", "validation", "train")
-"""As they lie in the file of decoded samples."""
+"""Order of the parts in the file of decoded samples."""
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -65,8 +65,8 @@ class StoredSamples(LabelledImages):
         count = self.inputs.size // (self.inputs.shape[1] if per_channel else 1)
         axes = 0 if per_channel else None
         totals = [np.atleast_1d(self.facts[name].sum(axes)).tolist() for name in ("sum", "squares")]
-        # in whole numbers of any size: the difference of two large floats would be noise. Sums of floats may differ by
-        # less than nothing where all values are alike
+        # Python integers: the difference of two large floats would be noise. With float sums a variance of equal values
+        # may come out below zero
         spreads = [count * squares - total**2 for total, squares in zip(*totals, strict=True)]
         variances = [max(spread, 0) / count**2 for spread in spreads]
         return rounded(total / count for total in totals[0]), rounded(variance**0.5 for variance in variances)

@@ -41,7 +41,7 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             return mapped
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
-    except Exception as error:  # numpy's reader hands on whatever zip, zlib and a damaged header raise
+    except Exception as error:  # numpy's reader passes on errors of zip, zlib and damaged headers
         raise ConfigurationError.one(
             f"array `{name}` of {path} can't be read: {error}", "write it again; only plain arrays are read"
         ) from error

@@ -115,7 +115,7 @@ class PythonTask(ArrayImages):
             if shared:
                 raise ConfigurationError.one(
                     f"`{self.module.target}()`: {shared} samples are both in the {one} and in the {other} split",
-                    "give every sample to one split, or return arrays and let edgekd part them",
+                    "give every sample to one split, or return arrays and let edgekd split them",
                 )
 
     def _called(self) -> Any:

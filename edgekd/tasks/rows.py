@@ -49,7 +49,7 @@ __all__ = [
 
 ABSENT = -1  # of a class, or of one of several labels
 IGNORED = 255  # of a pixel
-NOTHING, UNKNOWN = -1, -2  # of a row of boxes: no object, and nobody looked
+NOTHING, UNKNOWN = -1, -2  # class of a row of boxes: no object; not annotated
 OBJECT_FIELDS = 6
 LABEL_DTYPES: Mapping[HeadKind, type[np.generic]] = {
     "classification": np.int64,

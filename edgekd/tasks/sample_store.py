@@ -59,7 +59,7 @@ ResultT = TypeVar("ResultT")
 class SampleDecoder:
     """Decoder of files to samples of one shape and type. ``spec`` is its identity."""
 
-    what: str  # what the files are: ``pictures``
+    what: str  # word for the files in messages: ``pictures``
     spec: Record
     shape: tuple[int, ...]  # (C, ...)
     dtype: type[np.uint8] | type[np.float32]
@@ -209,7 +209,7 @@ class _Making:
     def _decoded(self, at: int) -> tuple[NDArray[Any], tuple[Any, ...]]:
         path = self.files[at]
         data = picture_bytes(path)
-        if _hash(data)[0] != self.keys[at]:  # it would be kept as what it was before
+        if _hash(data)[0] != self.keys[at]:  # else it would be stored under the old hash
             raise ConfigurationError.one(f"{path} changed while it was read", "run it again when the files stand still")
         sample = self.decoder.decode(data, path)
         total: Any = np.uint64 if sample.dtype == np.uint8 else np.float64

@@ -192,7 +192,7 @@ def _painted(rng: np.random.Generator, owner: NDArray[np.int64], shapes: int) ->
         picture[channel] = ground[channel] + 22 * np.sin(across * columns + down * rows + phase)
     for place in range(shapes):
         colour = ground
-        while np.abs(colour - ground).max() < 60:  # else nobody could see it
+        while np.abs(colour - ground).max() < 60:  # else it would be invisible
             colour = rng.uniform(0, 255, 3)
         picture[:, owner == place + 1] = colour[:, None]
     picture += rng.normal(0, 12, picture.shape)

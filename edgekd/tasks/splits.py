@@ -37,7 +37,7 @@ def carve(keys: NDArray[np.uint64], labels: NDArray[np.int64], counts: Sequence[
     classes = np.full(len(unique), np.iinfo(np.int64).max)
     np.minimum.at(classes, group_of, labels)  # twins with different labels: one of them must speak for the group
     # each class is laid out evenly over 0..1 in key order, so that any stretch has all classes in proportion; where
-    # classes are as frequent as each other, keys and not class numbers say which comes first
+    # classes are equally frequent, keys and not class numbers decide the order
     position = np.empty(len(unique))
     for name in np.unique(classes):
         members = np.flatnonzero(classes == name)

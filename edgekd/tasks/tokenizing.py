@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["TOKENIZER", "encoded", "fitted", "learnt", "read_tokenizer"]
 
 TOKENIZER = "tokenizer.json"
-"""What the file is called in a bundle."""
+"""Name of the file in a bundle."""
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 _PADDINGS = (PADDING, "<pad>", "<PAD>", "[pad]", "<|pad|>")

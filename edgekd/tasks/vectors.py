@@ -19,7 +19,7 @@ from edgekd.tasks.rows import ABSENT, LABEL_DTYPES
 __all__ = ["LABELS", "NUMBERS", "head_of", "vector_rows"]
 
 LABELS, NUMBERS = "labels", "numbers"
-"""What the head, its labels' field and its output are called."""
+"""Names of the head, its labels' field and its output."""
 
 _MOST = 1e30  # float32 holds its square's root, and a deviation must be a number
 
@@ -33,16 +33,16 @@ def vector_rows(labels: NDArray[Any], where: str) -> Rows:
         labels = labels.astype(np.int8)
     floats, found = np.issubdtype(labels.dtype, np.floating), f"labels are {labels.dtype} {labels.shape}"
     if not floats and not np.issubdtype(labels.dtype, np.integer):
-        raise _wrong(where, found, "give integers 0 and 1 for labels that are each there or not, floats for numbers")
+        raise _wrong(where, found, "give integers 0 and 1 for multilabel, floats for regression")
     if not floats and (odd := labels[(labels < ABSENT) | (labels > 1)]).size:
-        remedy = "1 for a label that is there, 0 for one that isn't, -1 where nobody knows; for numbers give floats"
+        remedy = "1 for a present label, 0 for an absent one, -1 for an unknown one; for regression give floats"
         raise _wrong(where, f"{found}, and one of them is {odd[0]}", remedy)
     if floats and (np.abs(labels) > _MOST).any():
         raise _wrong(where, f"{found}, and one of them is infinite or nearly so", "give NaN where a number isn't known")
     if labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
         raise _wrong(where, f"{found}, each row with a single 1", "for one class a sample give labels.argmax(1)")
     if floats and not np.isnan(labels).all() and np.isin(labels[~np.isnan(labels)], (0, 1)).all():
-        raise _wrong(where, f"{found}, all of them 0 or 1", "for labels that are each there or not give integers")
+        raise _wrong(where, f"{found}, all of them 0 or 1", "for multilabel give integers")
     name, kind = (NUMBERS, LABEL_DTYPES["regression"]) if floats else (LABELS, LABEL_DTYPES["multilabel"])
     rows = np.empty(len(labels), [(name, kind, labels.shape[1:])])
     rows[name] = labels

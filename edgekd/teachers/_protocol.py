@@ -75,7 +75,7 @@ class Sketched(PreparableTeacher, Protocol):
 class Taught(Protocol):
     """Teacher that may have its own teacher: an assistant between that one and the student."""
 
-    taught_by: Teacher | None  # bound to the same task; None where it learnt from labels alone
+    taught_by: Teacher | None  # bound to the same task; None if it was trained on labels alone
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     """Return the teacher for this task. Raises ConfigurationError if it can't take its inputs or has other classes."""
     bound = teacher.bound(spec) if isinstance(teacher, Bindable) else teacher
     low, high = spec.input.raw_range
-    # two different pictures, so that a teacher which mixes up batch and class axes is found out
+    # two different images detect a teacher that confuses batch and class axes
     probe = (
         torch.linspace(low, high, 2).reshape(2, *[1] * len(spec.input.shape)).expand(2, *spec.input.shape).contiguous()
     )
@@ -42,18 +42,17 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
         return _with_heads(bound, spec, answers)
     if tuple(answers.shape) != (2, spec.head.classes):
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` tells {answers.shape[-1]} classes apart, "
-            f"and task `{spec.name}` has {spec.head.classes}",
+            f"teacher `{bound.name}` has {answers.shape[-1]} classes, and task `{spec.name}` has {spec.head.classes}",
             "give a teacher trained on the same classes, in the same order",
         )
     if not torch.isfinite(answers).all():
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` answers NaN or infinity", "check its weights, and mean and std in raw units"
+            f"teacher `{bound.name}` outputs NaN or infinity", "check its weights, and mean and std in raw units"
         )
     if spec.head.classes > 1 and bool((answers >= 0).all()) and bool(((answers.sum(1) - 1).abs() < 1e-3).all()):
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` answers probabilities, and a softmax of a softmax tells little",
-            "take the softmax off its end; for a file, write `answers: probabilities`",
+            f"teacher `{bound.name}` outputs probabilities, and logits are expected",
+            "remove the softmax at its end; for a file, write `answers: probabilities`",
         )
     return bound
 
@@ -64,20 +63,20 @@ def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:
     packing = packing_in(teacher)
     if not packing:
         raise ConfigurationError.one(
-            f"teacher `{teacher.name}` answers for one classification head, and task `{spec.name}` has others",
-            "say which head each teaches: teacher: {kind: heads, of: {...}}"
+            f"teacher `{teacher.name}` has one classification head, and task `{spec.name}` has others",
+            "assign teachers to heads: teacher: {kind: heads, of: {...}}"
             if spec.more
-            else f"give a teacher whose network gives raw answers for `{spec.head.name}`: kind torch or train",
+            else f"give a teacher whose network has raw outputs for `{spec.head.name}`: kind torch or train",
         )
     wrong = [part.name for part in packing if channels.get(part.name) != part.shape[0]]
     if wrong:
         raise ConfigurationError.one(
-            f"teacher `{teacher.name}` tells other classes apart for {', '.join(wrong)} than task `{spec.name}` has",
+            f"teacher `{teacher.name}` has other classes for {', '.join(wrong)} than task `{spec.name}`",
             "give a teacher trained on the same classes, in the same order",
         )
     if not torch.isfinite(answers).all():
         raise ConfigurationError.one(
-            f"teacher `{teacher.name}` answers NaN or infinity", "check its weights, and mean and std in raw units"
+            f"teacher `{teacher.name}` outputs NaN or infinity", "check its weights, and mean and std in raw units"
         )
     return teacher
 
@@ -90,7 +89,7 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
     packing, spec, split = packing_in(teacher), task.spec, task.split("validation")
     chosen = np.sort(np.random.default_rng(0).permutation(len(split))[:_RATED])
     labels = split.labels[chosen]
-    heads = spec.heads if spec.plain else tuple(_taught(spec.heads, packing, labels))
+    heads = spec.heads if spec.plain else tuple(_heads_taught(spec.heads, packing, labels))
     if not heads:
         return None
     part, answers = spec.but(head=heads[0], more=heads[1:]), []
@@ -110,7 +109,7 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
     return score_heads(heads, given[known], labels[known])
 
 
-def _taught(heads: Sequence[HeadSpec], packing: Packing, labels: Rows) -> Iterator[HeadSpec]:
+def _heads_taught(heads: Sequence[HeadSpec], packing: Packing, labels: Rows) -> Iterator[HeadSpec]:
     names = {packed.name for packed in packing}
     for head in heads:
         if set(raw_names(head)) <= names and has_label(head, labels[head.name]).any():

@@ -42,14 +42,14 @@ from edgekd.teachers._protocol import Teacher, View
 from edgekd.teachers.observed import Seen, observing
 from edgekd.units import format_bytes
 
-__all__ = ["Answers", "CacheCost", "TeacherCache", "shared"]
+__all__ = ["CacheCost", "CachedOutputs", "TeacherCache", "shared"]
 
 _BATCH, _BLOCK = 256, 2048  # samples a call, samples a marker
 _LOGITS = ""  # the column that has no point
 
 
 @dataclass(frozen=True)
-class Answers:
+class CachedOutputs:
     """Teacher outputs for k views of N samples. Read-only; memory-mapped if the order on disk allows."""
 
     logits: NDArray[np.float32]  # (k, N, classes)
@@ -128,12 +128,12 @@ class TeacherCache:
     def cost(
         self, teacher: Teacher, split: Split, view: View | None, seeds: Sequence[int], points: Sequence[Point] = ()
     ) -> CacheCost:
-        """Return the cost of ``answers`` before anything is written."""
+        """Return the cost of ``outputs`` before anything is written."""
         columns = self._columns(teacher, split, view, seeds, points)
         size = sum(column.missing * column.row_bytes for column in columns)
         return CacheCost(max(column.missing for column in columns), size)
 
-    def answers(
+    def outputs(
         self,
         teacher: Teacher,
         split: Split,
@@ -142,7 +142,7 @@ class TeacherCache:
         points: Sequence[Point] = (),
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] | None = None,
-    ) -> Answers:
+    ) -> CachedOutputs:
         """Return logits, and activations at ``points`` of the teacher's network, for every seed.
 
         Without a view all seeds are identical, and are computed and stored once. ``progress(done, total)`` counts
@@ -160,7 +160,7 @@ class TeacherCache:
                 with observing(teacher, InputSpec(shape=split.inputs.shape[1:]), points) as ask:
                     self._complete(columns, ask, split, view, progress, stop, teacher.name)
         read = {column.point: _read(column, view, seeds) for column in columns}
-        return Answers(read.pop(_LOGITS), read)
+        return CachedOutputs(read.pop(_LOGITS), read)
 
     def _complete(
         self,
@@ -178,19 +178,19 @@ class TeacherCache:
         groups = [[column for column in open_ if (column.seeds, column.rows) == state] for state in states]
         total, before = sum(group[0].missing for group in groups), 0
 
-        def tell(done: int) -> None:
+        def report(done: int) -> None:
             if progress is not None:
                 progress(done, total)
             if stop is not None and done < total and stop():
                 raise Interrupted(
-                    f"stopped after {done} of {total} answers of `{name}`",
+                    f"stopped after {done} of {total} images by teacher `{name}`",
                     "run the same command again: it goes on from here",
                 )
 
-        tell(0)
+        report(0)
         for group in groups:
             for rows in _added(group, ask, split, view):
-                tell(before + rows - group[0].rows)
+                report(before + rows - group[0].rows)
             before += group[0].missing
 
     def _columns(
@@ -208,7 +208,7 @@ class TeacherCache:
         size = sum(column.missing * column.row_bytes for column in columns)
         if size > free:
             raise MissingError(
-                f"the teacher's answers take {format_bytes(size)}, and {self.folder} has {format_bytes(free)} left",
+                f"the teacher's outputs take {format_bytes(size)}, and {self.folder} has {format_bytes(free)} left",
                 "free some space, or use fewer views or points",
             )
 
@@ -268,7 +268,7 @@ def _rows(column: _Column, values: Tensor) -> bytes:
     stored = values.to(torch.float16 if column.point else torch.float32).cpu().numpy().astype(column.dtype, copy=False)
     if not column.point and not np.isfinite(stored).all():
         raise ConfigurationError.one(
-            "the teacher's answers are NaN or infinite", "check its weights, and its mean and std in raw units"
+            "the teacher's logits are NaN or infinite", "check its weights, and its mean and std in raw units"
         )
     if column.point and not np.isfinite(stored).all():
         if not torch.isfinite(values).all():
@@ -301,7 +301,7 @@ def _found(column: _Column) -> _Column:
 
 
 @lru_cache(maxsize=256)
-def _whole_blocks(column: _Column, changed_ns: int, size: int) -> int:  # noqa: ARG001  # they tell one content from the next
+def _whole_blocks(column: _Column, changed_ns: int, size: int) -> int:  # noqa: ARG001  # part of the cache key: a changed file is read again
     """Return the number of leading blocks whose CRC matches. Read once in each process."""
     with column.data.open("rb") as stream:
         for block, expected in enumerate(column.sums):

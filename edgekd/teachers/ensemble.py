@@ -68,12 +68,12 @@ class EnsembleTeacher(Record):
 
     def digest(self) -> Digest:
         """Return the identity of members, weights, weighting and average."""
-        told = {
+        identity = {
             "members": [teacher.digest() for teacher in self._known()],
             "weights": self._shares(),
             "average": self.average,
         }
-        return digest_json({**told, "weighting": self.weighting} if self.weighting != "fixed" else told)
+        return digest_json({**identity, "weighting": self.weighting} if self.weighting != "fixed" else identity)
 
     def prepare(
         self, task: Task, cache: Path, progress: Callable[[StageProgress], None], stop: Callable[[], bool]
@@ -103,17 +103,17 @@ class EnsembleTeacher(Record):
         if len({answer.shape for answer in answers}) > 1:
             counts = ", ".join(f"{t.name} {a.shape[1]}" for t, a in zip(self._known(), answers, strict=True))
             raise ConfigurationError.one(
-                f"the members tell different numbers of classes apart: {counts}", "give members of one task"
+                f"the members have different numbers of classes: {counts}", "give members of one task"
             )
         stacked = torch.stack(answers)
-        said = torch.log_softmax(stacked, dim=2)
+        log_probabilities = torch.log_softmax(stacked, dim=2)
         weights = torch.tensor(self._shares()).log().reshape(-1, 1, 1)
         if self.weighting == "confidence":
-            entropy = torch.special.entr(said.exp()).sum(2, keepdim=True)
+            entropy = torch.special.entr(log_probabilities.exp()).sum(2, keepdim=True)
             weights = torch.log_softmax(weights - entropy, dim=0)  # (members, N, 1)
         if self.average == "logits":
             return (weights.exp() * stacked).sum(0)
-        return torch.logsumexp(said + weights, dim=0)
+        return torch.logsumexp(log_probabilities + weights, dim=0)
 
     def _shares(self) -> tuple[float, ...]:
         weights = self.weights or (1.0,) * len(self.members)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students.answers import described, logits_in
+from edgekd.students.logits import described, logits_in
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import check_pair, normalised
 
@@ -47,7 +47,7 @@ class ForeignTeacher(Record):
     def classes(self) -> int:
         """Number of classes, from its first outputs. Raises ConfigurationError before these."""
         if self._classes is None:
-            raise ConfigurationError.one(f"teacher `{self.name}` has not answered yet", "bind it to a task first")
+            raise ConfigurationError.one(f"teacher `{self.name}` has not run yet", "bind it to a task first")
         return self._classes
 
     def digest(self) -> Digest:
@@ -64,7 +64,7 @@ class ForeignTeacher(Record):
         if self.mean is not None and not ids:
             return self
         mean, std = (None if ids else self._own(spec)) or (spec.input.mean, spec.input.std)
-        bound = self.model_copy(update={"mean": mean, "std": std})  # with whatever is loaded already
+        bound = self.model_copy(update={"mean": mean, "std": std})  # keeps what is already loaded
         bound._ids = ids
         bound._digest = None
         return bound
@@ -76,7 +76,7 @@ class ForeignTeacher(Record):
             answers = self._answer(self.prepared(batch))
         if answers.ndim != 2 or len(answers) != len(batch):
             raise ConfigurationError.one(
-                f"teacher `{self.name}` answered {tuple(answers.shape)} to {len(batch)} images, "
+                f"teacher `{self.name}` returned {tuple(answers.shape)} for {len(batch)} images, "
                 "and (N, classes) was expected",
                 "give a model that classifies whole images",
             )
@@ -104,8 +104,8 @@ class ForeignTeacher(Record):
         found = logits_in(answers)
         if found is None:
             raise ConfigurationError.one(
-                f"teacher `{self.name}` answered {described(answers)}, and logits (N, classes) were expected",
-                "let the function return a model that gives logits alone, or calls them `logits`",
+                f"teacher `{self.name}` returned {described(answers)}, and logits (N, classes) were expected",
+                "let the function return a model whose output is logits, or has a field `logits`",
             )
         return found.float()
 
@@ -114,7 +114,7 @@ class ForeignTeacher(Record):
             return views
         return functional.interpolate(views, self.resize, mode="bilinear", antialias=True)
 
-    def _load(self) -> None:  # for those that keep a network of PyTorch's
+    def _load(self) -> None:  # optional, for PyTorch networks
         """Load the network outside of inference mode: gradients may pass through it later."""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class ForeignTeacher(Record):
     def _feeding(self) -> Any:
         return [self.mean, self.std, self.resize]
 
-    def _own(self, spec: TaskSpec) -> Normal | None:  # noqa: ARG002  # for those that bring one
+    def _own(self, spec: TaskSpec) -> Normal | None:  # noqa: ARG002  # optional
         """Return the normalisation that comes with the model; None if it has none."""
         return None
 

@@ -45,7 +45,7 @@ def resolved_teacher(written: Mapping[str, Any], context: Any) -> Mapping[str, A
         raise PydanticCustomError("member", "a teacher needs its `kind`: torch, onnx, ...")
     try:
         teacher = made_teacher(written, context)
-    except UnknownName as error:  # an error of pydantic's is told where this teacher is written
+    except UnknownName as error:  # pydantic reports it at the place of this teacher
         raise PydanticCustomError("edgekd_kind", "{reason}", {"reason": " ".join(str(error).split())}) from error
     return {"kind": written["kind"], **(teacher.model_dump(mode="json") if isinstance(teacher, Record) else {})}
 

@@ -16,7 +16,7 @@ from edgekd.teachers._protocol import OpenTeacher, Teacher
 __all__ = ["Seen", "observing", "prepared_input", "teacher_layout"]
 
 Seen = Callable[[Tensor], tuple[Tensor, Mapping[str, Tensor]]]
-"""A raw-unit float32 batch (N, C, H, W) to logits (N, classes) and activations by point, without gradient."""
+"""Maps a raw-unit float32 batch (N, C, H, W) to logits (N, classes) and features by point, without gradient."""
 
 
 def teacher_layout(teacher: Teacher, given: InputSpec) -> Layout | None:
@@ -41,7 +41,7 @@ def observing(teacher: Teacher, given: InputSpec, points: Sequence[Point]) -> It
     layout = teacher_layout(teacher, given)
     if layout is None or not isinstance(teacher, OpenTeacher):
         raise ConfigurationError.one(
-            f"teacher `{teacher.name}` gives logits alone: its network can't be looked into",
+            f"teacher `{teacher.name}` provides only logits: its network is not accessible",
             "use losses on logits, or a teacher of kind torch",
         )
     network = teacher.network()

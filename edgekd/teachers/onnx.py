@@ -55,13 +55,13 @@ class OnnxTeacher(ModelFile):
         fixed = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else None
         if fixed is None or fixed == len(taken):
             return run(taken)
-        pieces = []
+        batches = []
         for start in range(0, len(taken), fixed):
-            piece = taken[start : start + fixed]
-            # the last piece is filled up with its own last picture, and the surplus answers dropped
-            filled = np.concatenate([piece, np.repeat(piece[-1:], fixed - len(piece), axis=0)])
-            pieces.append(run(filled)[: len(piece)])
-        return np.concatenate(pieces)
+            batch = taken[start : start + fixed]
+            # the last batch is padded with its own last image, and the surplus outputs are dropped
+            filled = np.concatenate([batch, np.repeat(batch[-1:], fixed - len(batch), axis=0)])
+            batches.append(run(filled)[: len(batch)])
+        return np.concatenate(batches)
 
     def _check_types(self, entry: str, output: str) -> None:
         if entry not in _FLOATS and (entry != "tensor(uint8)" or self.input != "raw"):
@@ -71,8 +71,8 @@ class OnnxTeacher(ModelFile):
             )
         if output not in _FLOATS:
             raise ConfigurationError.one(
-                f"teacher `{self.name}` answers {output}, integers of an unknown scale",
-                "give a file with float answers",
+                f"teacher `{self.name}` outputs {output}, integers of an unknown scale",
+                "give a file with float outputs",
             )
 
     def _answered(self, entry: str, output: str, fed: NDArray[Any]) -> NDArray[Any]:

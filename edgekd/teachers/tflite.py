@@ -20,7 +20,7 @@ from edgekd.teachers.tflite_graph import TfliteGraph
 
 __all__ = ["TfliteTeacher"]
 
-_SOFTMAX_SCALE = 1 / 256  # what TFLite's quantization specification prescribes for SOFTMAX and LOGISTIC
+_SOFTMAX_SCALE = 1 / 256  # of SOFTMAX and LOGISTIC by TFLite's quantization specification
 
 
 class TfliteTeacher(ModelFile):
@@ -42,10 +42,10 @@ class TfliteTeacher(ModelFile):
         graph = self._opened()
         check_shape(self, graph.takes, fed.shape[1:])
         if graph.output.integer and self.answers == "logits":
-            first = graph.output.least == 0.0  # the smallest integer stands for 0, the largest for nearly 1
+            first = graph.output.least == 0.0  # the smallest integer encodes 0, the largest nearly 1
             if first and abs(graph.output.scale - _SOFTMAX_SCALE) < 1e-9:
                 raise ConfigurationError.one(
-                    f"teacher `{self.name}` answers probabilities: its output has the scale of a softmax",
+                    f"teacher `{self.name}` outputs probabilities: its output has the scale of a softmax",
                     "write `answers: probabilities`",
                 )
         answers = graph(fed)

@@ -20,7 +20,7 @@ from edgekd.teachers.foreign import first_line
 __all__ = ["Port", "TfliteGraph"]
 
 _AT_ONCE = 16
-_FAILURES = (RuntimeError, ValueError, TypeError)  # what LiteRT raises on a graph it can't load, resize or run
+_FAILURES = (RuntimeError, ValueError, TypeError)  # raised by LiteRT for a graph it can't load, resize or run
 
 
 class Port:
@@ -92,7 +92,7 @@ class TfliteGraph:
         if self._batch is None and len(fed) > self._own:
             self._batch = self._most(fed)
         try:
-            return self._in_pieces(fed, self._batch or self._own)
+            return self._in_batches(fed, self._batch or self._own)
         except _FAILURES as error:
             raise ConfigurationError.one(
                 f"{self.file.name} can't be run on images {fed.shape[1:]}: {first_line(error)}",
@@ -120,13 +120,13 @@ class TfliteGraph:
                 f"{self.file.name} takes {self.input.dtype} without a scale",
                 "write `input: raw` for a file of raw uint8 pixels; other integers can't be fed",
             )
-        for port, does in ((self.input, "takes"), (self.output, "answers")):
+        for port, does in ((self.input, "takes"), (self.output, "outputs")):
             if port.dtype.kind not in "iuf":
                 raise ConfigurationError.one(f"{self.file.name} {does} {port.dtype}", "give a file of numbers")
         if self.output.integer and not self.output.quantized:
             raise ConfigurationError.one(
-                f"{self.file.name} answers {self.output.dtype}, integers of an unknown scale",
-                "give a file with float answers, or answers with a scale",
+                f"{self.file.name} outputs {self.output.dtype}, integers of an unknown scale",
+                "give a file with float outputs, or outputs with a scale",
             )
 
     def _most(self, fed: NDArray[np.float32]) -> int:
@@ -138,8 +138,8 @@ class TfliteGraph:
         contrast = np.linspace(0.1, 1.0, _AT_ONCE).reshape(-1, *[1] * (fed.ndim - 1))
         pictures = ((low + high) / 2 + (high - low) * contrast * noise).astype(np.float32)
         try:
-            alone = self._in_pieces(pictures, self._own)
-            together = self._in_pieces(pictures, _AT_ONCE)
+            alone = self._in_batches(pictures, self._own)
+            together = self._in_batches(pictures, _AT_ONCE)
         except _FAILURES:
             self._open()  # an interpreter that failed to resize is of no further use
             return self._own
@@ -147,20 +147,20 @@ class TfliteGraph:
         same = together.shape == alone.shape and np.allclose(together, alone, rtol=0.0, atol=within)
         return _AT_ONCE if same else self._own
 
-    def _in_pieces(self, fed: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    def _in_batches(self, fed: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         self._allocate((size, *fed.shape[1:]))
-        pieces = []
+        batches = []
         for start in range(0, len(fed), size):
-            piece = fed[start : start + size]
-            # the last piece is filled up with its own last picture, and the surplus answers dropped
-            filled = np.concatenate([piece, np.repeat(piece[-1:], size - len(piece), axis=0)])
+            batch = fed[start : start + size]
+            # the last batch is padded with its own last image, and the surplus outputs are dropped
+            filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
             self._interpreter.set_tensor(self.input.index, self.input.stored(filled))
             self._interpreter.invoke()
             answers = self.output.real(self._interpreter.get_tensor(self.output.index))
             if answers.shape[:1] != (size,):
-                raise ValueError(f"{answers.shape} is answered to {size} images")
-            pieces.append(answers[: len(piece)])
-        return np.concatenate(pieces)
+                raise ValueError(f"the output for {size} images is {answers.shape}")
+            batches.append(answers[: len(batch)])
+        return np.concatenate(batches)
 
     def _allocate(self, shape: tuple[int, ...]) -> None:
         if shape != self._shape:

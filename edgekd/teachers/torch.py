@@ -42,7 +42,7 @@ class TorchTeacher(ForeignTeacher):
 
     def digest(self) -> Digest:
         """Return the identity of source, weights (a file's, or those the function returns), normalisation, resize."""
-        if self._digest is None:  # as edgekd 0.1 made it: answers are kept under it
+        if self._digest is None:  # as in edgekd 0.1: outputs are cached under it
             fed = {"mean": self.mean, "std": self.std, "resize": self.resize}
             rows = [[head.name, head.kind, head.classes, head.mean, head.std] for head in self._heads]
             self._digest = digest_json({**self._identity(), **fed, **({"rows": rows} if rows else {})})
@@ -53,7 +53,7 @@ class TorchTeacher(ForeignTeacher):
         bound = super().bound(spec).model_copy()
         bound._heads, bound._packing = () if spec.plain else spec.heads, ()
         if not spec.plain:
-            bound._digest = None  # in what order it tells them, and in which units, is the task's
+            bound._digest = None  # order and units of outputs depend on the task
         return bound
 
     @property
@@ -104,11 +104,11 @@ class TorchTeacher(ForeignTeacher):
         if raw is None:
             names = ", ".join(head.name for head in self._heads)
             raise ConfigurationError.one(
-                f"teacher `{self.name}` answered {type(answers).__name__}, which tells nothing for {names}",
-                "let the function return a model that gives raw answers: see edgekd.students.heads",
+                f"teacher `{self.name}` returned {type(answers).__name__}, which has no raw outputs for {names}",
+                "let the function return a model with raw outputs: see edgekd.students.heads",
             )
         for head in self._heads:
-            if head.kind == "regression":  # a person's network tells numbers as the labels are
+            if head.kind == "regression":  # a person's network predicts in the labels' units
                 raw[head.name] = standardised(head, raw[head.name].float())
         self._packing = packing_of(raw)
         return packed(raw)

@@ -175,5 +175,7 @@ def test_a_student_learns_from_every_kind_of_teacher(kind, tmp_path):
 def test_a_loss_on_inner_activations_refuses_a_teacher_in_a_file(kind, tmp_path):
     MAKERS[kind](tmp_path)
     project = project_with(tmp_path, kind, "{fitnet: {}}")
-    with pytest.raises(ConfigurationError, match="fitnet must look into the teacher, and `small` gives logits alone"):
+    with pytest.raises(
+        ConfigurationError, match="fitnet needs the teacher's features, and `small` provides only logits"
+    ):
         distilled(tmp_path, project)

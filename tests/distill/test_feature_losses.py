@@ -125,7 +125,7 @@ def test_points_that_do_not_fit_are_refused_before_training(student, context, tm
 def test_a_teacher_of_logits_alone_is_refused(student, context, tmp_path):
     problems = Distill(**QUICK, loss=FITNET).check(student, context(tmp_path, teacher=BarTeacher()))
     assert [problem.message for problem in problems] == [
-        "distill: fitnet must look into the teacher, and `bar` gives logits alone"
+        "distill: fitnet needs the teacher's features, and `bar` provides only logits"
     ]
 
 
@@ -221,7 +221,7 @@ def test_a_loss_that_looks_at_frozen_parts_alone_is_refused(student, context, tm
         return Distill(**QUICK, freeze=["stem", "blocks.0"], loss={loss: {"points": points}})
 
     (problem,) = stage([["blocks.0", "blocks.0"]]).check(student, context(tmp_path))
-    assert problem.message == f"distill: {loss} looks at blocks.0, and all that lies before is frozen"
+    assert problem.message == f"distill: {loss} compares blocks.0, and all layers before are frozen"
     assert stage("each stage").run(student, context(tmp_path)).module is not None  # the last stage still learns
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.distill.layer_matching import Networks, placed, teacher_points
+from edgekd.distill.layer_matching import Networks, match_layers, teacher_points
 from edgekd.distill.losses.attention import Attention
 from edgekd.distill.losses.crd import CRD
 from edgekd.distill.losses.criterion import Batch
@@ -43,17 +43,17 @@ def names(site):
 
 
 def test_stages_are_paired_from_the_end(networks):
-    assert names(placed("fitnet", FitNet(), networks)) == [("0.1", "1.1"), ("1.1", "2.1")]
-    assert names(placed("fitnet", FitNet(points="last stage"), networks)) == [("1.1", "2.1")]
+    assert names(match_layers("fitnet", FitNet(), networks)) == [("0.1", "1.1"), ("1.1", "2.1")]
+    assert names(match_layers("fitnet", FitNet(points="last stage"), networks)) == [("1.1", "2.1")]
 
 
 def test_points_by_name_go_from_high_resolution_to_low(networks):
     loss = FitNet(points=(("1.1", "2.1"), ("0.0", "0.1")))
-    assert names(placed("fitnet", loss, networks)) == [("0.0", "0.1"), ("1.1", "2.1")]
+    assert names(match_layers("fitnet", loss, networks)) == [("0.0", "0.1"), ("1.1", "2.1")]
 
 
 def test_a_site_knows_the_teachers_classifier(networks):
-    site = placed("rkd", RKD(), networks)
+    site = match_layers("rkd", RKD(), networks)
     assert names(site) == [("penultimate", "penultimate")]
     weight, bias = site.classifier
     assert (tuple(weight.shape), tuple(bias.shape)) == ((3, 16), (3,))
@@ -69,7 +69,7 @@ def test_a_site_knows_the_teachers_classifier(networks):
     ],
 )
 def test_what_can_not_be_placed_is_told(networks, loss, reason):
-    found = placed("it", loss, networks)
+    found = match_layers("it", loss, networks)
     assert isinstance(found, str)
     assert found.startswith("it: ")
     assert reason in found
@@ -77,7 +77,7 @@ def test_what_can_not_be_placed_is_told(networks, loss, reason):
 
 @pytest.mark.parametrize("kind", [Similarity, RKD, CRD])
 def test_some_losses_pair_a_map_with_a_vector(networks, kind):
-    site = placed("it", kind(points=(("1.1", "penultimate"),)), networks)
+    site = match_layers("it", kind(points=(("1.1", "penultimate"),)), networks)
     assert names(site) == [("1.1", "penultimate")]
     batch = Batch(torch.arange(4), torch.zeros(4, dtype=torch.int64))
     own = torch.randn(4, 6, 8, 8, requires_grad=True)
@@ -88,7 +88,7 @@ def test_some_losses_pair_a_map_with_a_vector(networks, kind):
 def test_a_network_without_a_classifier_has_nothing_to_compare(networks):
     teacher = network(8, 3, flat=True)
     other = Networks(networks.student, layout_of(teacher, InputSpec(shape=(1, 16, 16))), teacher, 100, 3)
-    assert "the teacher has 2 stages and no linear classifier" in placed("rkd", RKD(), other)
+    assert "the teacher has 2 stages and no linear classifier" in match_layers("rkd", RKD(), other)
 
 
 def test_what_a_teacher_may_be_asked_is_known_without_a_student(networks):
@@ -122,7 +122,7 @@ def between(student, teacher, shape=(5, 2)):
 )
 def test_blocks_are_paired_evenly(depths, pairs):
     student, teacher = (Tokens(width, depth) for width, depth in zip((6, 8), depths, strict=True))
-    site = placed("fitnet", FitNet(), between(student, teacher))
+    site = match_layers("fitnet", FitNet(), between(student, teacher))
     assert names(site) == [(f"blocks.{own}", f"blocks.{other}") for own, other in pairs]
     asked = [point.name for point in teacher_points(FitNet(), layout_of(teacher, InputSpec(shape=(5, 2))))]
     assert {other for _, other in names(site)} <= set(asked)
@@ -132,7 +132,7 @@ def test_blocks_are_paired_evenly(depths, pairs):
 def test_losses_compare_tokens(loss):
     student, teacher = Tokens(6, 2), Tokens(8, 4)
     networks = between(student, teacher)
-    site = placed("loss", loss, networks)
+    site = match_layers("loss", loss, networks)
     criterion, inputs = loss.criterion(site), torch.randn(4, 5, 2)
     with (
         tapped(student, networks.student, [own.name for own, _ in site.pairs]) as seen,
@@ -145,7 +145,7 @@ def test_losses_compare_tokens(loss):
 
 
 def test_tokens_in_a_row_are_no_map():
-    reason = placed(
+    reason = match_layers(
         "fitnet",
         FitNet(points=(("blocks.0", "0.1"),)),
         Networks(

@@ -15,7 +15,7 @@ from edgekd.distill.autotune import Execution, fastest, probe
 from edgekd.distill.average import Average
 from edgekd.distill.curve import read_curve, write_curve
 from edgekd.distill.learner import Learner
-from edgekd.distill.loop import Lesson, Plan, batches_of, train
+from edgekd.distill.loop import Plan, TrainingData, batches_of, train
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.objective import Objective
 from edgekd.distill.predict import predict
@@ -26,15 +26,15 @@ from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 
-def lesson(count=20, shape=(2, 4, 4)):
+def training_data(count=20, shape=(2, 4, 4)):
     rng = np.random.default_rng(0)
-    return Lesson(
+    return TrainingData(
         inputs=torch.from_numpy(rng.integers(0, 255, (count, *shape)).astype(np.uint8)),
         labels=torch.from_numpy(rng.integers(0, 3, count)),
         spec=InputSpec(shape=shape, mean=(100.0,), std=(50.0,)),
         view=None,
         view_seeds=(0,),
-        answers=None,
+        teacher=None,
         classes=3,
     )
 
@@ -67,7 +67,7 @@ CE = Objective.of(Combined.model_validate("ce"))
 
 def test_is_plain_sgd_with_nesterov_and_no_decay_on_small_tensors(tmp_path, monkeypatch):
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution())
-    given, options = lesson(count=8), plan(epochs=2, warmup_epochs=0)  # one batch an epoch
+    given, options = training_data(count=8), plan(epochs=2, warmup_epochs=0)  # one batch an epoch
     trained = train(network(), given, CE, options, tmp_path, device=torch.device("cpu"))
     module, velocity = network().train(), {}
     inputs = (given.inputs.float() - 100) / 50
@@ -90,7 +90,7 @@ def test_an_epoch_took_its_validation_too(tmp_path):
         time.sleep(0.2)
         return 0.5
 
-    trained = train(network(), lesson(), CE, plan(), tmp_path, slow, device=torch.device("cpu"))
+    trained = train(network(), training_data(), CE, plan(), tmp_path, slow, device=torch.device("cpu"))
     assert all(point.validation == 0.5 and point.images_per_s < 20 / 0.2 for point in trained.curve)
 
 
@@ -98,19 +98,19 @@ def test_dropout_and_torchs_own_generator_are_left_in_order(tmp_path):
     first, second = network(0.5), network(0.5)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one = train(first, lesson(), CE, plan(), tmp_path / "one", device=torch.device("cpu"))
+    one = train(first, training_data(), CE, plan(), tmp_path / "one", device=torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    two = train(second, lesson(), CE, plan(), tmp_path / "two", device=torch.device("cpu"))
+    two = train(second, training_data(), CE, plan(), tmp_path / "two", device=torch.device("cpu"))
     assert all(torch.equal(one.module.state_dict()[n], t) for n, t in two.module.state_dict().items())
 
 
 @pytest.mark.parametrize("execution", [Execution(channels_last=True), Execution(precision="bfloat16")])
 def test_layout_and_precision_train_alike_and_leave_plain_float32(tmp_path, monkeypatch, execution):
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution())
-    plain = train(network(), lesson(), CE, plan(), tmp_path / "plain", device=torch.device("cpu"))
+    plain = train(network(), training_data(), CE, plan(), tmp_path / "plain", device=torch.device("cpu"))
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: execution)
-    other = train(network(), lesson(), CE, plan(), tmp_path / "other", device=torch.device("cpu"))
+    other = train(network(), training_data(), CE, plan(), tmp_path / "other", device=torch.device("cpu"))
     assert other.execution == execution
     for name, tensor in plain.module.state_dict().items():
         found = other.module.state_dict()[name]
@@ -122,9 +122,9 @@ def test_layout_and_precision_train_alike_and_leave_plain_float32(tmp_path, monk
 def test_a_resumed_training_computes_as_it_began(tmp_path, monkeypatch):
     began = Execution(channels_last=True, speedup=1.5)
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: began)
-    train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu"))
+    train(network(), training_data(), CE, plan(), tmp_path, device=torch.device("cpu"))
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(precision="bfloat16"))
-    assert train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
+    assert train(network(), training_data(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
 
 
 def test_killed_before_its_first_step_it_goes_on_in_the_layout_it_began_in(tmp_path, monkeypatch):
@@ -133,9 +133,9 @@ def test_killed_before_its_first_step_it_goes_on_in_the_layout_it_began_in(tmp_p
     with monkeypatch.context() as killing:
         killing.setattr("edgekd.distill.loop._Training.step", lambda *_: sys.exit(9))
         with pytest.raises(SystemExit):
-            train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu"))
+            train(network(), training_data(), CE, plan(), tmp_path, device=torch.device("cpu"))
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(precision="bfloat16"))
-    assert train(network(), lesson(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
+    assert train(network(), training_data(), CE, plan(), tmp_path, device=torch.device("cpu")).execution == began
 
 
 def test_learning_rate_warms_up_and_ends_near_zero():
@@ -250,7 +250,7 @@ def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
     try:
         train(
             network(),
-            lesson(),
+            training_data(),
             CE,
             plan(),
             tmp_path,
@@ -332,7 +332,7 @@ def test_the_best_of_start_and_epochs_is_kept_and_of_equal_ones_the_last(tmp_pat
         return next(answers)
 
     options = plan(keep_best=True)
-    trained = train(network(), lesson(), CE, options, tmp_path, validate=validate, device=torch.device("cpu"))
+    trained = train(network(), training_data(), CE, options, tmp_path, validate=validate, device=torch.device("cpu"))
     assert len(seen) == 4
     assert [point.validation for point in trained.curve] == list(scores[1:])
     assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
@@ -349,8 +349,8 @@ def test_a_resumed_training_still_knows_its_best(tmp_path):
         options = {"validate": lambda _, name=name: next(scores[name]), "device": torch.device("cpu")}
         if name == "parts":
             with pytest.raises(Interrupted):
-                train(network(), lesson(), CE, plan(keep_best=True), tmp_path / name, stop=stopped(4), **options)
-        found[name] = train(network(), lesson(), CE, plan(keep_best=True), tmp_path / name, **options).module
+                train(network(), training_data(), CE, plan(keep_best=True), tmp_path / name, stop=stopped(4), **options)
+        found[name] = train(network(), training_data(), CE, plan(keep_best=True), tmp_path / name, **options).module
     whole, parts = (found[name].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
     assert all(torch.equal(tensor, whole[name]) for name, tensor in network().state_dict().items())
@@ -358,9 +358,9 @@ def test_a_resumed_training_still_knows_its_best(tmp_path):
 
 def test_a_range_test_is_told_and_its_rate_is_kept_for_a_resumed_training(tmp_path, monkeypatch):
     told, tested = list[str](), plan(tests_range=True, learning_rate=1e9)
-    first = train(network(), lesson(), CE, tested, tmp_path, None, lambda *at: told.append(at[2]))
+    first = train(network(), training_data(), CE, tested, tmp_path, None, lambda *at: told.append(at[2]))
     assert told[0] == "range test of the learning rate, step 1 of 30 at most"
     assert 1e-6 < max(point.rate for point in first.curve) < 1.0
     monkeypatch.setattr("edgekd.distill.loop.range_test", lambda *_: pytest.fail("tested again"))
-    again = train(network(), lesson(), CE, tested, tmp_path)
+    again = train(network(), training_data(), CE, tested, tmp_path)
     assert all(torch.equal(again.module.state_dict()[n], t) for n, t in first.module.state_dict().items())

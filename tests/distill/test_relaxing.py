@@ -19,8 +19,8 @@ from edgekd.stages import StageContext
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
+from edgekd.students.supernet.block_costs import Cost
 from edgekd.students.supernet.choices import Choices
-from edgekd.students.supernet.pieces import Cost
 from edgekd.testing.fakes.bars import BarTask
 
 FAMILY = ResNet.model_validate({"stages": 2, "space": {"width": [8, 32], "depth": [1, 2]}})
@@ -30,7 +30,7 @@ SPACE = FAMILY.space(TASK.spec)
 
 @cache
 def macs() -> Cost:
-    return Cost.counted(FAMILY.pieces(TASK.spec), "macs")
+    return Cost.counted(FAMILY.block_costs(TASK.spec), "macs")
 
 
 def share_of_largest(arch: Arch) -> float:
@@ -68,9 +68,9 @@ def relaxed(
     )
     torch.manual_seed(seed)
     network, choices = FAMILY.relaxed(TASK.spec), Choices(SPACE.axes)
-    with stage.lesson(new_student(FAMILY, SPACE.at(0), TASK.spec, 0), context) as (lesson, loss, plan):
+    with stage.training_data(new_student(FAMILY, SPACE.at(0), TASK.spec, 0), context) as (training_data, loss, plan):
         options = RelaxOptions(epochs=8)
-        points = relax(network, choices, lesson, loss, plan, options, bounds, folder, execution, stop=stop)
+        points = relax(network, choices, training_data, loss, plan, options, bounds, folder, execution, stop=stop)
     return points, choices, network
 
 

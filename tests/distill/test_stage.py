@@ -66,12 +66,12 @@ def test_learns_from_labels_alone(student, context, task, tmp_path):
 
 def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, tmp_path, monkeypatch):
     """Another layout or precision rounds otherwise, and whichever was the fastest may not be the next time."""
-    from edgekd.distill import answers
+    from edgekd.distill import teacher_source
 
     stage = Distill(**QUICK, cache=False)
 
     def choosing(place):
-        monkeypatch.setattr(answers, "fastest", lambda options, step: options[place])
+        monkeypatch.setattr(teacher_source, "fastest", lambda options, step: options[place])
 
     choosing(0)
     whole = stage.run(student, context(tmp_path / "whole", teacher=OpenBarTeacher()))

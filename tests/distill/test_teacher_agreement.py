@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.distill.teacher_agreement import calibration_error, followed
+from edgekd.distill.teacher_agreement import agreement_of, calibration_error
 
 
 def logits(*choices, sure=4.0, classes=3):
@@ -12,13 +12,13 @@ def logits(*choices, sure=4.0, classes=3):
 
 def test_agreement_is_told_class_by_class():
     labels = np.array([0, 0, 1, 1, 1])
-    found = followed(logits(0, 1, 1, 1, 2), logits(0, 0, 1, 1, 2), labels, names=("cat", "dog", "bird"))
+    found = agreement_of(logits(0, 1, 1, 1, 2), logits(0, 0, 1, 1, 2), labels, names=("cat", "dog", "bird"))
     assert (found.samples, found.student, found.teacher, found.agreement) == (5, 0.6, 0.8, 0.8)
     assert [each.label for each in found.classes] == ["cat", "dog"]  # no bird to be asked about
     cat, dog = found.classes
     assert (cat.samples, cat.student, cat.teacher, cat.agreement) == (2, 0.5, 1.0, 0.5)
     assert (dog.student, dog.teacher, dog.agreement) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 1.0)
-    assert [each.label for each in followed(logits(0), logits(0), np.array([0])).classes] == ["0"]
+    assert [each.label for each in agreement_of(logits(0), logits(0), np.array([0])).classes] == ["0"]
 
 
 def test_calibration_error_is_guos_formula():

@@ -19,15 +19,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgekd.distill import answers, loop
+from edgekd.distill import loop, teacher_source
 from edgekd.distill import trainer as trainer_module
 from edgekd.distill.autotune import Execution
 from edgekd.distill.checkpoint import CHECKPOINT_FILE, Position, read_checkpoint, started
 from edgekd.distill.curve import read_curve
 from edgekd.distill.generative import synthesis
 from edgekd.distill.generative.data_free import DataFree
-from edgekd.distill.generative.drawings import IMAGES_FILE
 from edgekd.distill.generative.gan_augment import GanAugment
+from edgekd.distill.generative.generated_images import IMAGES_FILE
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.learner import Learner
 from edgekd.distill.relaxing import CostBound, relax
@@ -41,8 +41,8 @@ from edgekd.store.records import CurvePoint
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import Student, new_student
+from edgekd.students.supernet.block_costs import Cost
 from edgekd.students.supernet.choices import Choices
-from edgekd.students.supernet.pieces import Cost
 from edgekd.testing.fakes.bars import BarTask, OpenBarTeacher
 
 TASK = BarTask()
@@ -106,7 +106,7 @@ def drawn(folder: Path, stop: Stop) -> Ended:
 
 def chosen(folder: Path, stop: Stop) -> Ended:
     space = FAMILY.space(TASK.spec)
-    macs = Cost.counted(FAMILY.pieces(TASK.spec), "macs")
+    macs = Cost.counted(FAMILY.block_costs(TASK.spec), "macs")
     bounds = [
         CostBound(how, macs.times(1 / (share * macs.of(space.at(space.size - 1), space.axes))), how, pull=0.02)
         for how, share in (("spend", 0.5), ("keep", 0.4))
@@ -114,9 +114,9 @@ def chosen(folder: Path, stop: Stop) -> Ended:
     torch.manual_seed(0)
     network, choices = FAMILY.relaxed(TASK.spec), Choices(space.axes)
     stage = Distill.model_validate({"loss": "ce", "epochs": 5, "batch_size": 30, "learning_rate": 0.1})
-    with stage.lesson(untrained(), given(folder, stop)) as (lesson, loss, plan):
+    with stage.training_data(untrained(), given(folder, stop)) as (training_data, loss, plan):
         points = relax(
-            network, choices, lesson, loss, plan, RelaxOptions(epochs=5), bounds, folder, Execution(), stop=stop
+            network, choices, training_data, loss, plan, RelaxOptions(epochs=5), bounds, folder, Execution(), stop=stop
         )
     ended = {**network.state_dict(), **choices.state_dict()}
     return ended, [point.but(images_per_s=1.0).model_dump_json() for point in points]
@@ -141,7 +141,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The layout is not chosen by a clock: two of them differ in the last bits."""
     for module in (loop, synthesis):
         monkeypatch.setattr(module, "probe", lambda *_: Execution())
-    monkeypatch.setattr(answers, "fastest", lambda options, _: options[0])
+    monkeypatch.setattr(teacher_source, "fastest", lambda options, _: options[0])
 
 
 def stopping(after: int) -> Stop:
@@ -349,7 +349,7 @@ def dying(steps: int, how: str) -> Stop:
 
 if __name__ == "__main__":
     loop.probe = synthesis.probe = lambda *_: Execution()
-    answers.fastest = lambda options, _: options[0]
+    teacher_source.fastest = lambda options, _: options[0]
     ticks = itertools.count(0.0, 1000.0)
     trainer_module.time = SimpleNamespace(perf_counter=lambda: next(ticks))  # so that each step leaves a checkpoint
     killing(Path(sys.argv[1]))

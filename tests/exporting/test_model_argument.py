@@ -52,7 +52,7 @@ def test_a_missing_file_is_named(folder, named):
     [
         ("two", (3, 8, 8), r"takes 2 inputs \(a, b\)"),
         ("tokens", (3, 8, 8), r"whole numbers \(tokens\)"),
-        ("maps", (3, 8, 8), r"answers \(2, 4, 6, 6\) to two images"),
+        ("maps", (3, 8, 8), r"returns \(2, 4, 6, 6\) for two images"),
         ("build", (1, 16000), "can.t take two signals"),
         ("build", (1, 8, 8), "can't take two images"),
     ],

@@ -89,5 +89,5 @@ def test_a_teacher_with_other_classes(edgekd):
     edgekd.change("project.yaml", "kind: train, width: 16, epochs: 2", "kind: torch, module: my_teacher.py:seven")
     done = edgekd("search", "project.yaml")
     assert done.returncode == 3, done.stderr
-    assert "teacher `seven` tells 7 classes apart, and task `digits` has 10" in done.stderr
+    assert "teacher `seven` has 7 classes, and task `digits` has 10" in done.stderr
     assert "runs code from" in done.stderr  # said before it ran

@@ -139,7 +139,7 @@ def test_every_reason_is_found_before_anything_is_trained(student, context, teac
     assert "7 classes" in problem.message
     with pytest.raises(ConfigurationError, match="7 classes"):
         BornAgain(**QUICK).run(student, context(tmp_path))
-    with pytest.raises(ValidationError, match="no generation would teach"):
+    with pytest.raises(ValidationError, match="no generation would be distilled"):
         BornAgain.model_validate({"loss": "ce"})
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         BornAgain(generations=1)

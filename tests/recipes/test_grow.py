@@ -46,7 +46,7 @@ def answers(student, images=None):
 @pytest.mark.parametrize(("before", "after"), [((1, 1), (2, 2)), ((1, 2), (1, 3)), ((1, 1), (3, 1))])
 def test_grown_it_answers_as_before_and_every_new_weight_can_learn(before, after):
     small, fresh = student_of(*before), student_of(*after, seed=1)
-    grown = fresh.but(module=FAMILY.carry(small.module, small.arch, fresh.module, fresh.arch))
+    grown = fresh.but(module=FAMILY.transfer_weights(small.module, small.arch, fresh.module, fresh.arch))
     assert torch.equal(answers(grown), answers(small))
     assert not torch.equal(answers(fresh), answers(small))
     optimizer = torch.optim.SGD(grown.module.parameters(), lr=0.1)
@@ -72,7 +72,7 @@ def test_other_families_grow_too(context, tmp_path):
 
 def test_cut_down_it_keeps_what_both_have(student):
     small = student_of(1, 1, seed=1)
-    cut = FAMILY.carry(student.module, student.arch, small.module, small.arch)
+    cut = FAMILY.transfer_weights(student.module, student.arch, small.module, small.arch)
     own = student.module.state_dict()
     assert all(torch.equal(tensor, own[name]) for name, tensor in cut.state_dict().items())
 

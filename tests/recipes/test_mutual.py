@@ -119,15 +119,15 @@ def test_every_reason_is_found_before_anything_is_trained(student, context, teac
     assert problem.message.startswith("mutual: the loss needs a teacher")
     monkeypatch.setattr(ResNet, "inherits", True)
     (problem,) = Mutual(**QUICK).check(student, context(tmp_path))
-    assert "would all be alike" in problem.message
-    with pytest.raises(ConfigurationError, match="would all be alike"):
+    assert "would all be identical" in problem.message
+    with pytest.raises(ConfigurationError, match="would all be identical"):
         Mutual(**QUICK).run(student, context(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"peers": 1}, "nobody to learn with"),
+        ({"peers": 1}, "needs two students"),
         ({"loss": "fitnet"}, "inner activations"),
         ({"freeze": ["stem"]}, "stay random"),
     ],

@@ -11,7 +11,7 @@ import pytest
 
 from edgekd.devices._protocol import MeasurePlan
 from edgekd.distill.generative.picture import png
-from edgekd.distill.teacher_agreement import followed
+from edgekd.distill.teacher_agreement import agreement_of
 from edgekd.errors import ConfigurationError
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
@@ -286,7 +286,7 @@ def test_a_sheet_of_drawings_is_shown_once_and_the_chosen_students_first(write: 
 def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
     written = write()
     written.whole()
-    followed_ = followed(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "<b>dog</b>", "bird"))
+    followed_ = agreement_of(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "<b>dog</b>", "bird"))
     terms = (TermShare(name="kd", first=0.25, last=0.75), TermShare(name="ce", first=0.75, last=0.25))
     written.run.write(ExplanationRecord(finalist=1, terms=terms, following=followed_))
     page = page_of(written)
@@ -298,7 +298,7 @@ def test_an_explanation_is_shown_with_its_shares(write: Write) -> None:
 def test_each_head_is_followed_by_its_name(write: Write) -> None:
     written = write()
     written.whole()
-    cells = followed(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "dog", "bird"), "cells")
+    cells = agreement_of(np.eye(3), np.eye(3)[[0, 1, 1]], np.arange(3), ("cat", "dog", "bird"), "cells")
     terms = (TermShare(name="mask", first=0.25, last=0.75),)
     written.run.write(ExplanationRecord(finalist=1, terms=terms, following=None, heads={"mask": cells}))
     assert "mask. The student says what the teacher says on 66.7 % of 3 validation cells" in page_of(written).text

@@ -63,7 +63,7 @@ def test_the_best_takes_its_place(project, run, trained):
     assert (record.loss, record.views, record.ended) == ("dkd", "with randaugment", "done")
     (out,) = [option for option in record.options if option.name == "with mixup"]
     assert "needs one label a sample" in out.why_not
-    closed = {option.name for option in record.options if "must look into the teacher" in option.why_not}
+    closed = {option.name for option in record.options if "needs the teacher's features" in option.why_not}
     assert closed == {"fitnet", "simkd", "reviewkd"}
     assert dict(record.arch.choices) == {"depth1": 1, "depth2": 1, "width1": 16, "width2": 16}
     assert {stage.epochs for stage in trained} == {2, 4, 8}

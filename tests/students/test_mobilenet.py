@@ -107,10 +107,10 @@ def test_stages_end_behind_an_activation() -> None:
 def test_it_grows_and_answers_as_before() -> None:
     family = MobileNet.model_validate({"space": {"width": [8, 8], "depth": [1, 3], "expansion": 2}})
     deep = family.space(SPEC).at(family.space(SPEC).size - 1)
-    first, second = family.way_to(deep)
+    first, second = family.growth_schedule(deep)
     torch.manual_seed(0)
     small, large = family.build(first, SPEC), family.build(second, SPEC)
-    grown = family.carry(small, first, large, second)
+    grown = family.transfer_weights(small, first, large, second)
     images = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(grown(images), small(images))
 

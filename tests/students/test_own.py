@@ -52,7 +52,7 @@ def test_a_student_is_the_model_with_its_weights_and_is_read_back(spec, tmp_path
 
 
 def test_another_number_of_classes_is_refused(spec):
-    with pytest.raises(ConfigurationError, match="tells 10 classes, and task `digits` has 4"):
+    with pytest.raises(ConfigurationError, match="has 10 classes, and task `digits` has 4"):
         family().space(spec.but(head=HeadSpec(classes=4)))
 
 

@@ -35,7 +35,7 @@ def test_a_teacher_without_bound_is_taken_as_it_is(spec):
 
 
 def test_other_classes_are_refused(spec):
-    with pytest.raises(ConfigurationError, match="tells 7 classes apart, and task `small` has 4"):
+    with pytest.raises(ConfigurationError, match="has 7 classes, and task `small` has 4"):
         bind(Fixed(classes=7), spec)
 
 
@@ -57,7 +57,7 @@ class Softmaxed(Fixed):
 
 
 def test_probabilities_are_refused(spec):
-    with pytest.raises(ConfigurationError, match="answers probabilities"):
+    with pytest.raises(ConfigurationError, match="outputs probabilities"):
         bind(Softmaxed(), spec)
 
 

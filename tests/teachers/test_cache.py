@@ -65,7 +65,7 @@ def expected(part: Split, seeds: list[int]) -> np.ndarray:
 
 
 def ask(cache: TeacherCache, *given, **options) -> np.ndarray:
-    return cache.answers(*given, **options).logits
+    return cache.outputs(*given, **options).logits
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_answers_that_are_no_numbers_are_refused(cache):
         def logits(self, batch):
             return super().logits(batch) * float("nan")
 
-    with pytest.raises(ConfigurationError, match="answers are NaN or infinite"):
+    with pytest.raises(ConfigurationError, match="logits are NaN or infinite"):
         ask(cache, Broken(), split(300), None, [0])
 
 
@@ -239,7 +239,7 @@ class Slow(Sums):
         time.sleep({pause} if len(self.asked) < {calls} else 3600)
         return super().logits(batch)
 
-TeacherCache(Path(sys.argv[1])).answers(Slow(), split(), Shifted(), [0, 1])
+TeacherCache(Path(sys.argv[1])).outputs(Slow(), split(), Shifted(), [0, 1])
 """
 
 
@@ -306,7 +306,7 @@ def test_points_are_answered_in_the_same_pass_and_kept_as_float16(cache, open_te
     points = [Point(name="1", shape=(4, 2, 2)), Point(name="penultimate", shape=(4,))]
     cost = cache.cost(open_teacher, part, view, [0, 1], points)
     assert (cost.images, cost.size_bytes) == (600, 600 * (3 * 4 + 16 * 2 + 4 * 2))
-    found = cache.answers(open_teacher, part, view, [0, 1], points)
+    found = cache.outputs(open_teacher, part, view, [0, 1], points)
     assert {name: (f.shape, f.dtype) for name, f in found.features.items()} == {
         "1": ((2, 300, 4, 2, 2), np.float16),
         "penultimate": ((2, 300, 4), np.float16),
@@ -322,10 +322,10 @@ def test_points_are_answered_in_the_same_pass_and_kept_as_float16(cache, open_te
 
 def test_points_are_added_to_logits_and_logits_answered_once(cache, open_teacher):
     part, point = split(100), Point(name="penultimate", shape=(4,))
-    first = np.array(cache.answers(open_teacher, part, Shifted(), [0, 1]).logits)
+    first = np.array(cache.outputs(open_teacher, part, Shifted(), [0, 1]).logits)
     marked = next(cache.folder.glob("*.f32")).stat().st_mtime_ns
     assert cache.cost(open_teacher, part, Shifted(), [0, 1], [point]).size_bytes == 200 * 8
-    found = cache.answers(open_teacher, part, Shifted(), [0, 1, 2], [point])
+    found = cache.outputs(open_teacher, part, Shifted(), [0, 1, 2], [point])
     assert found.features["penultimate"].shape == (3, 100, 4)
     assert np.array_equal(found.logits[:2], first)
     assert next(cache.folder.glob("*.f32")).stat().st_mtime_ns > marked  # one seed was added
@@ -333,12 +333,12 @@ def test_points_are_added_to_logits_and_logits_answered_once(cache, open_teacher
 
 
 def test_a_teacher_of_logits_alone_has_no_points(cache):
-    with pytest.raises(ConfigurationError, match="gives logits alone"):
-        cache.answers(Sums(), split(10), None, [0], [Point(name="1", shape=(4,))])
+    with pytest.raises(ConfigurationError, match="provides only logits"):
+        cache.outputs(Sums(), split(10), None, [0], [Point(name="1", shape=(4,))])
 
 
 @pytest.mark.parametrize(("weight", "reason"), [(1e6, "too large for float16"), (float("nan"), "NaN or infinite")])
 def test_activations_beyond_float16_are_refused(cache, open_teacher, weight, reason):
     open_teacher.network()[0].weight.data.fill_(weight)
     with pytest.raises(ConfigurationError, match=reason):
-        cache.answers(open_teacher, split(10), None, [0], [Point(name="1", shape=(4, 2, 2))])
+        cache.outputs(open_teacher, split(10), None, [0], [Point(name="1", shape=(4, 2, 2))])

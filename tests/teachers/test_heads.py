@@ -71,7 +71,7 @@ def test_several_teachers_of_one_mask_are_refused_in_words(tmp_path: Path) -> No
     teacher(tmp_path)
     member = {"kind": "torch", "module": "net4:build"}
     of = {"mask": {"kind": "ensemble", "members": [member, member]}}
-    with pytest.raises(ConfigurationError, match="gives raw answers for `mask`"):
+    with pytest.raises(ConfigurationError, match="has raw outputs for `mask`"):
         bind(HeadsTeacher.model_validate({"of": of}, context={"folder": tmp_path}), TASK.spec)
 
 

@@ -77,7 +77,7 @@ def test_digest_changes_with_everything_that_changes_answers(make, spec, teacher
 def test_it_has_to_be_bound(make, batch):
     with pytest.raises(ConfigurationError, match="no mean and std"):
         make().logits(batch)
-    with pytest.raises(ConfigurationError, match="not answered yet"):
+    with pytest.raises(ConfigurationError, match="not run yet"):
         _ = make().classes
 
 

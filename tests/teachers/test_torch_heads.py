@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.distill.answers import asking
+from edgekd.distill.teacher_source import live_teacher
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Split, TaskSpec
 from edgekd.teachers.binding import bind
@@ -76,11 +76,11 @@ def test_it_says_the_same_however_it_is_asked(made, tmp_path, function, heads):
     points = [teacher_layout(teacher, InputSpec(shape=(1, 8, 8))).at("trunk")]
     with observing(teacher, InputSpec(shape=(1, 8, 8)), points) as ask:
         looked, _ = ask(BATCH)
-    with asking(teacher, InputSpec(shape=(1, 8, 8)), points) as asked:
+    with live_teacher(teacher, InputSpec(shape=(1, 8, 8)), points) as asked:
         online, _ = asked(0, torch.arange(6), BATCH)
     split = Split(name="train", inputs=BATCH.numpy(), labels=np.zeros(6, np.int64), digest="1" * 64)
     cache = TeacherCache(tmp_path / "cache")
-    stored = torch.from_numpy(np.array(cache.answers(teacher, split, None, (0,), points).logits[0]))
+    stored = torch.from_numpy(np.array(cache.outputs(teacher, split, None, (0,), points).logits[0]))
     for found in (looked, online, stored):
         torch.testing.assert_close(found, told, rtol=1e-4, atol=1e-4)
 
@@ -98,5 +98,8 @@ def test_numbers_are_standardised_and_rows_are_in_the_tasks_order(made):
 def test_a_head_that_is_missing_is_told_when_it_is_looked_into_too(made):
     teacher = made("mapping", LABELS)
     teacher._heads = (LABELS.but(name="tags"),)
-    with pytest.raises(ConfigurationError, match="tells nothing for tags"), asking(teacher, InputSpec(shape=(1, 8, 8))):
+    with (
+        pytest.raises(ConfigurationError, match="has no raw outputs for tags"),
+        live_teacher(teacher, InputSpec(shape=(1, 8, 8))),
+    ):
         pass

@@ -40,7 +40,7 @@ OPERATORS: Mapping[str, str] = {
     "hardswish": "hardswish",
     "gelu": "gelu",
 }
-"""What runs in a left out block's place, as torch names operators."""
+"""Replacements of removed blocks, by torch's operator names."""
 
 
 class _Block(NamedTuple):
@@ -58,7 +58,7 @@ class BlockStage(NamedTuple):
     name: str
     droppable: tuple[str, ...]
     fixed: int
-    substitutes: tuple[str, ...]  # what takes each droppable block's place
+    substitutes: tuple[str, ...]  # replacement of each droppable block
 
     @property
     def counts(self) -> tuple[int, ...]:

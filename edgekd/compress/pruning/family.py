@@ -38,9 +38,9 @@ from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.analysis import parts_of_arch
-from edgekd.students.answers import answering_logits
-from edgekd.students.supernet.derived import derived_pieces
-from edgekd.students.supernet.pieces import Piece
+from edgekd.students.logits import answering_logits
+from edgekd.students.supernet.block_costs import BlockCost
+from edgekd.students.supernet.derived import derived_block_costs
 from edgekd.students.traced import MODEL_ERRORS
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec
@@ -137,9 +137,9 @@ class Pruned(Record):
 
         return RelaxedPruned(model, groups, stages, cut)
 
-    def pieces(self, spec: TaskSpec) -> Sequence[Piece]:
+    def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
         """Return the block costs of every arch."""
-        return _pieces(self, spec)
+        return _block_costs(self, spec)
 
     def _pruned(
         self, model: nn.Module, before: Arch | None, arch: Arch, spec: TaskSpec, orders: Sequence[Tensor] | None = None
@@ -235,7 +235,7 @@ def _content(path: Path) -> Digest:
 
 
 @lru_cache(maxsize=16)
-def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG001  # they tell one content from the next
+def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG001  # part of the cache key: a changed file is read again
     return digest_file(path)
 
 
@@ -263,8 +263,8 @@ def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
 
 
 @lru_cache(maxsize=4)
-def _pieces(family: Pruned, spec: TaskSpec) -> Sequence[Piece]:
-    return derived_pieces(family.space(spec), lambda arch: parts_of_arch(family, arch, spec))
+def _block_costs(family: Pruned, spec: TaskSpec) -> Sequence[BlockCost]:
+    return derived_block_costs(family.space(spec), lambda arch: parts_of_arch(family, arch, spec))
 
 
 def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
@@ -280,7 +280,7 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
     if not isinstance(answer, Tensor) or tuple(answer.shape) != (2, spec.head.classes):
         found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ConfigurationError.one(
-            f"`{family.model.target}` answers {found} to two images, "
+            f"`{family.model.target}` returns {found} for two images, "
             f"and task `{spec.name}` has {spec.head.classes} classes",
             "give a model that returns logits (N, classes) for the same classes",
         )

@@ -34,8 +34,8 @@ class ChannelGroup(NamedTuple):
 
     makers: tuple[str, ...]
     channels: int
-    size: tuple[int, int]  # height and width of what the first maker makes; (1, 1) for a linear layer
-    multiple: int = 1  # what their number must be a multiple of: a GroupNorm's groups
+    size: tuple[int, int]  # height and width of the first maker's output; (1, 1) for a linear layer
+    multiple: int = 1  # divisor of the number of channels: a GroupNorm's groups
     cuts: tuple[Cut, ...] = ()
 
 
@@ -58,8 +58,8 @@ def find_groups(model: nn.Module, given: InputSpec) -> tuple[list[ChannelGroup],
     makers = [name for name, module in followed.named_modules() if name in sizes and _is_maker(module)]
     try:
         graph = _Graph(followed, probe)
-    except MODEL_ERRORS as error:  # what the model's code and the tracing of it raise
-        return [], [LeftOut(name, f"the model can't be followed: {_first_line(error)}") for name in makers]
+    except MODEL_ERRORS as error:  # raised by the model's code or by tracing
+        return [], [LeftOut(name, f"the model can't be traced: {_first_line(error)}") for name in makers]
     proposed: list[ChannelGroup] = []
     reasons: dict[str, str] = {}
     seen: set[str] = set()
@@ -76,7 +76,7 @@ def find_groups(model: nn.Module, given: InputSpec) -> tuple[list[ChannelGroup],
     trial = _Trial(model, probe)
     exact = [group for group in proposed if not _counts_channels(followed, group)]
     accepted = trial.sift(exact, [], reasons, exactly=True)
-    # zeroing and removing differ where a normalisation over channels sees them: only shapes can be compared
+    # under a normalisation over channels, zeroing differs from removing: only shapes can be compared
     accepted = trial.sift([group for group in proposed if group not in exact], accepted, reasons, exactly=False)
     return (
         sorted(accepted, key=lambda group: position[group.makers[0]]),
@@ -146,7 +146,7 @@ class _Graph:
             recurrent = [name for name, module in self._modules.items() if isinstance(module, nn.RNNBase)]
             if recurrent:  # its steps are no operators that indices can be followed through
                 return group, f"`{recurrent[0]}` is a recurrent layer, and stays whole"
-            return group, f"its channels can't be followed through the model: {_first_line(error)}"
+            return group, f"its channels can't be traced through the model: {_first_line(error)}"
         norms = [dep.target.module for dep, _ in found if isinstance(dep.target.module, nn.GroupNorm)]
         multiple = math.lcm(1, *(norm.num_groups for norm in norms))
         if norms and multiple == channels:
@@ -249,10 +249,10 @@ class _Trial:
             silence(masked, gone)
             with torch.no_grad():
                 found, expected = pruned(self._probe), masked(self._probe)
-        except MODEL_ERRORS as error:  # whatever a model's own code raises on channels it did not expect
+        except MODEL_ERRORS as error:  # raised by a model's code on unexpected channels
             return f"the model fails without some of its channels: {_first_line(error)}"
         if found.shape != expected.shape:
-            return "its channels are the model's answer"
+            return "its channels are the model's output"
         tolerance = 1e-4 * (1 + float(expected.abs().max()))
         if exactly and not torch.allclose(found, expected, rtol=1e-3, atol=tolerance):
             return "removing its channels changes more than setting them to zero: a shortcut or reshape counts on them"

@@ -143,7 +143,7 @@ class _Placement:
         """Return why an operator with an integer form is better part of an adjacent island."""
         spec = spec_of(node)
         if operator_of(node) == "getitem" and self._key[node.all_input_nodes[0]] in self._reasons:
-            return "follows operators in float"  # which has several results
+            return "follows operators in float"  # its source has several results
         if spec.weighted or spec.transparent:
             return ""
         real = [self._is_real(source) for source in node.all_input_nodes]

@@ -25,7 +25,7 @@ class RoundingPoints:
     """Rounding points of a traced graph."""
 
     group: Mapping[str, str]  # key of every encoded tensor -> key of the tensor that stands for its group
-    passing: frozenset[str]  # keys of operators that pass on what they are given, integers or not
+    passing: frozenset[str]  # keys of operators that only move values
     fused: frozenset[str]  # keys of operators whose result is rounded only after the ReLU behind them
     weights: Mapping[str, tuple[str, str]]  # key of a weighted operator -> names of its weight and bias ("" for none)
     users: Mapping[str, tuple[str, ...]]  # parameter name -> keys of the operators that use it as their weight

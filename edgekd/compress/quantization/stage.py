@@ -46,7 +46,7 @@ class Quantize(Extended):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99  # of values inside the range, on each side
     keep_float: tuple[str, ...] = ()  # modules or operators that int8 leaves in float, by pattern
     weight_bits: Annotated[int, Field(ge=2, le=8)] | None = None  # 8; fewer are stored in 8, for int8 kernels
-    train: Distill | None = None  # quantization-aware training behind calibration, taught by the float student
+    train: Distill | None = None  # quantization-aware training after calibration; the float student is the teacher
 
     @field_validator("train", mode="before")
     @classmethod

@@ -27,19 +27,19 @@ from edgekd.teachers.student import StudentTeacher
 __all__ = ["VERSION", "problems_of", "trained"]
 
 VERSION = 2
-"""Raised when the same options train to another result."""
+"""Version of the training, raised when the same options give another result."""
 
 
 def problems_of(student: Student, options: Distill, context: StageContext) -> Sequence[Problem]:
     """Return why a student can't be trained so; empty if it can."""
     if options.loss.features or options.freeze:
         name = options.loss.features[0][0] if options.loss.features else "freeze"
-        message = f"quantize: train: {name} looks for the layers of a module, and the training has only its graph"
+        message = f"quantize: train: {name} needs the layers of a module, and this training has only its graph"
         return [Problem(message, "use losses on logits, and freeze nothing")]
     if options.balance == "gradnorm" or options.precision == "bfloat16":
         what = "balance: gradnorm" if options.balance == "gradnorm" else "precision: bfloat16"
         return [Problem(f"quantize: train: {what} is not for a training with rounding", "leave it out")]
-    return options.check(student, _taught(student, context))
+    return options.check(student, _with_student_teacher(student, context))
 
 
 def trained(student: Student, calibrated: Student, options: Distill, context: StageContext, name: str) -> Student:
@@ -48,13 +48,13 @@ def trained(student: Student, calibrated: Student, options: Distill, context: St
     ``student`` is the float version, the teacher. Progress is reported for the stage ``name``. Raises Interrupted and
     Diverged.
     """
-    within, spec = _taught(student, context), context.task.spec
+    within, spec = _with_student_teacher(student, context), context.task.spec
     heads = None if spec.plain else HeadsObjective(spec, options.balance, (), packing_in(within.teacher))
-    with options.lesson(student, within, recovers=True) as (lesson, losses, plan):
+    with options.training_data(student, within, recovers=True) as (training_data, losses, plan):
         digest = digest_json(["quantize", VERSION, plan.digest, calibrated.annotations.digest()])
         done = train(
             FakeQuantized(calibrated),
-            lesson,
+            training_data,
             Objective(losses, heads=heads),
             replace(plan, digest=digest, precisions=("float32",), tests_range=options.learning_rate in (None, "auto")),
             context.folder,
@@ -66,6 +66,6 @@ def trained(student: Student, calibrated: Student, options: Distill, context: St
     return done.module.student()
 
 
-def _taught(student: Student, context: StageContext) -> StageContext:
-    # its answers serve this training alone
+def _with_student_teacher(student: Student, context: StageContext) -> StageContext:
+    # its logits are used by this training only
     return replace(context, teacher=StudentTeacher(student, "the student in float"), cache=context.folder / "answers")

@@ -14,7 +14,7 @@ from edgekd.ir.encoding import Encoding
 __all__ = ["floors", "weight_encoding", "weight_integers", "weight_scales"]
 
 _FEW = 15  # integers on each side: with more, clipping lessens the error by next to nothing
-_LARGEST_BIAS = 2.0**30  # in int32 units, half of what fits
+_LARGEST_BIAS = 2.0**30  # in int32 units, half of the range
 _SMALLEST = 2.0**-100  # far from subnormal numbers, which kernels refuse or round to zero
 _SMALLEST_RATIO = 2.0**-31  # of scale(input) * scale(weight) to scale(output): kernels' multipliers end at 2**-32
 

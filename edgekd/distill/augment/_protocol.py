@@ -27,7 +27,7 @@ class Augmentation(Record):
     """Base of every augmentation that can be written under ``augment``."""
 
     shorthand: ClassVar[str | None] = None  # the field that a bare value stands for: `rotate: 15`
-    moves: ClassVar[bool] = True  # whether pixels may be seen in other places: numbers don't follow there
+    moves: ClassVar[bool] = True  # true: it moves pixels, and regression labels may change
     version: ClassVar[int] = 1  # raised when the same options show other pixels
 
     def identity(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _staying(spec: TaskSpec) -> list[str]:
 
 def _not_followed(view: Augmentation, spec: TaskSpec) -> list[Problem]:
     if not view.moves or isinstance(view, Flip | MixingAugmentation) or not (names := _staying(spec)):
-        return []  # a flip is what the task's own `flip` says, and mixing has its own rules
+        return []  # the task's `flip` allows a flip, and mixing has its own rules
     message = f"moves pixels, and the numbers of `{names[0]}` in task `{spec.name}` don't follow"
     return [Problem(message, "leave it out, or say `invariant: true` in the task if they stay as they are")]
 
@@ -198,7 +198,7 @@ def _mistake(kind: str, reason: str, place: tuple[str | int, ...], options: Any)
 def _under(place: tuple[str | int, ...], line: Any, bare: bool) -> InitErrorDetails:
     """Return an augmentation's validation error, located where it is written; a bare value has no field of its own."""
     kind: Any = line["type"]
-    try:  # a known kind keeps its own words, so that whoever reports it can tell a misspelt field
+    try:  # a known kind keeps its own error, so that a misspelt field can be reported
         PydanticKnownError(kind, line.get("ctx"))
     except KeyError:
         kind = PydanticCustomError(kind, "{reason}", {"reason": line["msg"]})

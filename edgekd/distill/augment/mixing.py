@@ -78,7 +78,7 @@ class Mixed(Augmentation):
         other = self._seen(inputs, partners(seed, indices, len(inputs)), seed)
         if len(self.ways) == 1:
             return self.ways[0].mixed(own, other, indices, seed)
-        seen = torch.empty(own.shape, dtype=torch.float32)  # whatever the draw, so that all batches have one dtype
+        seen = torch.empty(own.shape, dtype=torch.float32)  # for any draw, so that all batches have one dtype
         for way, rows in self._drawn(indices, seed):
             at = torch.from_numpy(rows)
             seen[at] = way.mixed(own[at], other[at], indices[rows], seed).float()

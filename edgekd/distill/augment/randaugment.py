@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["OPERATIONS", "RandAugment"]
 
 Strengths = NDArray[np.float64]
-"""One a sample (N,): magnitude / 10 with the sign of its direction, so -1 to 1."""
+"""Signed strength of each sample (N,), -1 to 1: magnitude / 10 times a random sign."""
 
 
 class RandAugment(ImageAugmentation, Bound):
@@ -152,5 +152,5 @@ OPERATIONS: Mapping[str, Callable[[Tensor, Strengths], Tensor]] = {
     "translate-x": _as_it_is,
     "translate-y": _as_it_is,
 }
-"""By name, on shares 0..1 (N, C, H, W). Those that move pixels are matrices instead, and stand last."""
+"""Operations by name, on values 0..1 (N, C, H, W). Those that move pixels are affine matrices instead, listed last."""
 _MOVING = np.arange(9, 14)

@@ -46,7 +46,7 @@ class ResizedCrop(ImageAugmentation):
         h, w = sides(seed, "resized_crop", indices, (height, width), self.area, self.aspect)
         matrices = np.zeros((len(indices), 2, 3))
         matrices[:, 0, 0], matrices[:, 1, 1] = w / width, h / height
-        # the part's centre lies anywhere within what is left around it
+        # the crop's centre is uniform over all positions inside the image
         matrices[:, 0, 2] = uniform(seed, "resized_crop.left", indices, (w - width) / 2, (width - w) / 2)
         matrices[:, 1, 2] = uniform(seed, "resized_crop.top", indices, (h - height) / 2, (height - h) / 2)
         return rounded(warped(batch, matrices, outside="border"), batch.dtype)

@@ -55,4 +55,4 @@ class Shift(PixelAugmentation):
         return torch.from_numpy(windows[np.arange(len(batch)), begin]).view_as(batch)
 
     def _most(self, length: int) -> int:
-        return int(self.share * length + 1e-9)  # 0.1 of 30 is 3, whatever floats say
+        return int(self.share * length + 1e-9)  # 0.1 of 30 is 3 in spite of float rounding

@@ -58,7 +58,7 @@ class DataFree(Record):
 
     name: ClassVar[str] = "data-free"
     requires: ClassVar[frozenset[str]] = FLOAT_WEIGHTS
-    per_backend: ClassVar[bool] = False  # its result is the same whatever the student is meant for
+    per_backend: ClassVar[bool] = False  # its result does not depend on the backend
 
     method: Method = "combined"
     weights: Mapping[Term, NonNegativeFloat] = {}
@@ -96,7 +96,7 @@ class DataFree(Record):
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if not any(dict(self.objective).values()):
-            raise ValueError("every weight is zero, so there is nothing to ask of the generator")
+            raise ValueError("every weight is zero, so the generator has no objective")
         return self
 
     def images(self, samples: int) -> int:
@@ -120,7 +120,7 @@ class DataFree(Record):
             problems.append(Problem(message, "put data-free before quantize in the recipe"))
         if self.loss is not None and self.loss.features:
             names = " and ".join(name for name, _ in self.loss.features)
-            message = f"data-free: {names} compares inner activations, and here only logits are"
+            message = f"data-free: {names} compares inner activations, and this stage compares only logits"
             problems.append(Problem(message, "use losses on logits, or `distill` with data"))
         return [*problems, *self.augment.check(spec)]
 
@@ -135,14 +135,14 @@ class DataFree(Record):
         Raises Interrupted, Diverged and ConfigurationError.
         """
         from edgekd.distill.generative.picture import write_pictures
-        from edgekd.distill.generative.synthesis import invent
+        from edgekd.distill.generative.synthesis import synthesize
 
         problems = self.check(student, context)
         if problems:
             raise ConfigurationError(problems)
         assert isinstance(context.teacher, OpenTeacher)  # as checked
         spec = context.task.spec
-        invented = invent(
+        synthesized = synthesize(
             copy.deepcopy(student.module).requires_grad_(True),
             context.teacher,
             spec.input,
@@ -154,33 +154,33 @@ class DataFree(Record):
             progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
             stop=context.stop,
         )
-        write_pictures(context.folder, invented.images, spec.input)
-        return student.but(module=invented.module)
+        write_pictures(context.folder, synthesized.images, spec.input)
+        return student.but(module=synthesized.module)
 
     def _of_teacher(self, context: StageContext) -> Sequence[Problem]:
         from edgekd.distill.generative.statistics import classifier_of, norms_of
 
         teacher, spec = context.teacher, context.task.spec
         if teacher is None:
-            return [Problem("data-free: there is no teacher, and nothing else to learn from", "add a teacher")]
+            return [Problem("data-free: a teacher is needed, and there is none", "add a teacher")]
         if not isinstance(teacher, OpenTeacher):
             message = (
-                f"data-free: teacher `{teacher.name}` gives logits alone, and the generator needs its gradient; "
+                f"data-free: teacher `{teacher.name}` provides only logits, and the generator needs its gradient; "
                 "a file of another runtime can't be differentiated"
             )
             return [Problem(message, _OPEN)]
         problems = []
         if teacher.classes != spec.head.classes:
             message = (
-                f"data-free: teacher `{teacher.name}` tells {teacher.classes} classes apart, "
+                f"data-free: teacher `{teacher.name}` has {teacher.classes} classes, "
                 f"task `{spec.name}` has {spec.head.classes}"
             )
             problems.append(Problem(message, "use a teacher trained on the same classes, in the same order"))
         if self.objective.bn and not norms_of(teacher.network()):
-            message = f"data-free: teacher `{teacher.name}` has no BatchNorm layer whose statistics could be met"
+            message = f"data-free: teacher `{teacher.name}` has no BatchNorm layer for the statistics loss"
             problems.append(Problem(message, "set weights: {bn: 0}"))
         if self.objective.activation and classifier_of(teacher.network()) is None:
-            message = f"data-free: teacher `{teacher.name}` has no linear layer whose inputs could be looked at"
+            message = f"data-free: teacher `{teacher.name}` has no linear layer for the activation loss"
             problems.append(Problem(message, "set weights: {activation: 0}"))
         return problems
 
@@ -190,7 +190,7 @@ class DataFree(Record):
 
         try:
             return validator(context.task)
-        except EdgeKDError as error:  # a task without any data is what this stage is for
+        except EdgeKDError as error:  # expected: this stage is for tasks without data
             context.progress(StageProgress(self.name, 0, self.epochs * self.rounds, f"not validated: {error.message}"))
             return None
 

@@ -29,7 +29,7 @@ from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["Contest", "critic_loss", "drawn", "learn_to_draw"]
+__all__ = ["GanPlan", "critic_loss", "sample_images", "train_generator"]
 
 _AVERAGE = 0.999
 _FASTER = 4.0  # the discriminator's learning rate over the generator's (two time scales: arXiv 1706.08500)
@@ -37,7 +37,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True)
-class Contest:
+class GanPlan:
     """Training plan of a generator. ``digest`` distinguishes the checkpoints of different trainings."""
 
     digest: Digest
@@ -46,14 +46,14 @@ class Contest:
     latent: int
     width: int
     learning_rate: float
-    flip: bool  # whether a mirrored image is a real one
+    flip: bool  # mirror real images at random
     seed: int
 
 
-def learn_to_draw(
+def train_generator(
     real: Tensor,
     spec: InputSpec,
-    plan: Contest,
+    plan: GanPlan,
     folder: Path,
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -64,17 +64,17 @@ def learn_to_draw(
     to ``folder``, and Diverged.
     """
     start = started(folder, plan.digest, Position[CurvePoint], Execution)
-    game = _Game(real, spec, plan)
+    training = _GanTraining(real, spec, plan)
     trainer = Trainer(
-        game.step,
-        {"generator": game.drawing, "critic": game.judging},
+        training.step,
+        {"generator": training.generator_learner, "critic": training.critic_learner},
         TrainerPlan(1, plan.steps, plan.seed, seeded_by="number", of=" of the generator"),
         start,
         diverged=lambda _: (
             "the generator became NaN or infinite",
             f"lower gan.learning_rate (it is {plan.learning_rate:g})",
         ),
-        answer=game.drawing.answering,
+        answer=training.generator_learner.answering,
         note=lambda at: f"a generator learns, {at.steps_per_s:.1f} steps/s",
     )
     trainer.run(progress, stop)
@@ -83,7 +83,7 @@ def learn_to_draw(
     return generator
 
 
-def drawn(generator: Generator, count: int, seed: int) -> Tensor:
+def sample_images(generator: Generator, count: int, seed: int) -> Tensor:
     """Generate images (count, C, H, W) in raw units, float32. The first k are the same for any ``count``."""
     noise = torch.randn((count, generator.latent), generator=torch.Generator().manual_seed(seed_of(seed, 2**33)))
     with torch.no_grad():
@@ -95,26 +95,26 @@ def critic_loss(real: Tensor, generated: Tensor) -> Tensor:
     return functional.relu(1 - real).mean() + functional.relu(1 + generated).mean()
 
 
-class _Game:
+class _GanTraining:
     """Generator and discriminator, and one training step of both."""
 
-    def __init__(self, real: Tensor, spec: InputSpec, plan: Contest) -> None:
+    def __init__(self, real: Tensor, spec: InputSpec, plan: GanPlan) -> None:
         self.real, self.spec, self.plan = real, spec, plan
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(plan.seed, 2**32))  # first weights
             self.generator = Generator(spec, plan.latent, plan.width).train()
             self.critic = Discriminator(spec, plan.width).train()
-        self.drawing = adversary(self.generator, plan.learning_rate, _AVERAGE)
-        self.judging = adversary(self.critic, _FASTER * plan.learning_rate)
+        self.generator_learner = adversary(self.generator, plan.learning_rate, _AVERAGE)
+        self.critic_learner = adversary(self.critic, _FASTER * plan.learning_rate)
 
     def step(self, at: StepIndex) -> Mapping[str, Tensor]:
         """Do one step of the discriminator, then one of the generator."""
         with torch.no_grad():
             generated = self._scaled(self.generator(self.generator.noise(self.plan.batch_size)))
         loss = critic_loss(self.critic(changed(self._real())), self.critic(changed(generated)))
-        self.judging.descend(loss, at.number)
+        self.critic_learner.descend(loss, at.number)
         generated = self._scaled(self.generator(self.generator.noise(self.plan.batch_size)))
-        self.drawing.descend(-self.critic(changed(generated)).mean(), at.number)
+        self.generator_learner.descend(-self.critic(changed(generated)).mean(), at.number)
         return {"critic": loss}
 
     def _real(self) -> Tensor:

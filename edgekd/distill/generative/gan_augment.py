@@ -114,8 +114,8 @@ class GanAugment(Distill):
         from filelock import FileLock
 
         from edgekd.distill.checkpoint import CHECKPOINT_FILE
-        from edgekd.distill.generative.drawings import keep_images, kept_images
-        from edgekd.distill.generative.gan import Contest, drawn, learn_to_draw
+        from edgekd.distill.generative.gan import GanPlan, sample_images, train_generator
+        from edgekd.distill.generative.generated_images import read_images, write_images
         from edgekd.teachers.cache import shared
 
         train, spec = context.task.split("train"), context.task.spec
@@ -125,9 +125,9 @@ class GanAugment(Distill):
         folder = context.cache / "generated" / digest
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            found = kept_images(folder, count)
+            found = read_images(folder, count)
             if found is None:
-                plan = Contest(
+                plan = GanPlan(
                     digest=digest,
                     steps=self.gan.steps,
                     batch_size=self.gan.batch_size,
@@ -137,7 +137,7 @@ class GanAugment(Distill):
                     flip=spec.flip,
                     seed=context.seed,
                 )
-                generator = learn_to_draw(
+                generator = train_generator(
                     shared(train.inputs),
                     spec.input,
                     plan,
@@ -145,7 +145,7 @@ class GanAugment(Distill):
                     progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
                     stop=context.stop,
                 )
-                found = keep_images(folder, drawn(generator, count, context.seed), spec.input)
+                found = write_images(folder, sample_images(generator, count, context.seed), spec.input)
                 (folder / CHECKPOINT_FILE).unlink()
         return found
 

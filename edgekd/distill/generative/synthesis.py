@@ -34,13 +34,13 @@ from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, View
 
-__all__ = ["Invented", "LossAt", "StudentLoss", "SynthesisPlan", "invent"]
+__all__ = ["LossAt", "StudentLoss", "SynthesisPlan", "Synthesized", "synthesize"]
 
 StudentLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A scalar from the student's logits (N, C), the teacher's (N, C) and the teacher's first choices (N,) int64."""
+"""Scalar loss of the student's logits (N, C), the teacher's (N, C) and the teacher's top classes (N,) int64."""
 
 LossAt = Callable[[float], StudentLoss]
-"""The loss as it is when a share (0 to 1) of the training is done."""
+"""The loss when a share (0 to 1) of the training is done."""
 
 _CHECKPOINT_EVERY_S = 60.0  # a bank makes checkpoints large
 _SHOWN = 64
@@ -70,7 +70,7 @@ class SynthesisPlan:
 
 
 @dataclass(frozen=True)
-class Invented:
+class Synthesized:
     """Result: the student, in eval mode on the CPU; the last generated images (64, C, H, W) in raw units; the curve."""
 
     module: nn.Module
@@ -78,7 +78,7 @@ class Invented:
     curve: tuple[CurvePoint, ...]
 
 
-def invent(
+def synthesize(
     module: nn.Module,
     teacher: OpenTeacher,
     spec: InputSpec,
@@ -89,7 +89,7 @@ def invent(
     validate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Invented:
+) -> Synthesized:
     """Train ``module`` in place (pass a copy), resuming from a checkpoint of the same plan in ``folder``.
 
     ``progress`` gets rounds done, rounds in all, and a note. Raises Interrupted on ``stop()``, after writing a
@@ -105,7 +105,7 @@ def invent(
         Position[CurvePoint],
         lambda: probe(module, spec, plan.batch_size, device, plan.precisions),
     )
-    run = _Invention(module, teacher, network, spec, view, loss, plan, start.position.execution, device)
+    run = _Synthesis(module, teacher, network, spec, view, loss, plan, start.position.execution, device)
     trainer = Trainer(
         run.step,
         run.state(),
@@ -121,10 +121,10 @@ def invent(
         device=device,
     )
     trainer.run(progress, stop)
-    return Invented(trainer.ending(), run.shown(), trainer.position.points)
+    return Synthesized(trainer.ending(), run.shown(), trainer.position.points)
 
 
-class _Invention:
+class _Synthesis:
     """Networks of one training, and one round of it. Computes on the device of the teacher's network."""
 
     def __init__(
@@ -147,7 +147,7 @@ class _Invention:
             self.generator = Generator(spec, plan.latent, plan.width).train()
         laid_out(self.generator, device, execution.memory_format)
         self.module = laid_out(module.train(), device, execution.memory_format)
-        self.drawing = adversary(self.generator, plan.generator_rate)
+        self.generator_learner = adversary(self.generator, plan.generator_rate)
         steps = plan.rounds * plan.student_steps
         total, warmup = plan.epochs * steps, round(plan.warmup_epochs * steps)
         self.student = Learner(
@@ -164,7 +164,7 @@ class _Invention:
 
     def state(self) -> dict[str, Stateful | Tensor]:
         """Return everything that rounds change."""
-        learners: dict[str, Stateful | Tensor] = {"student": self.student, "generator": self.drawing}
+        learners: dict[str, Stateful | Tensor] = {"student": self.student, "generator": self.generator_learner}
         return learners if self.bank is None else {**learners, "bank": self.bank}
 
     def begin(self, epoch: int) -> None:
@@ -177,7 +177,7 @@ class _Invention:
         if self.bank is not None:
             self.bank.add(images)
         steps, first = self.plan.student_steps, at.number * self.plan.student_steps
-        losses = [self._teach(first + step).double() for step in range(steps)]
+        losses = [self._train_student(first + step).double() for step in range(steps)]
         return {"loss": torch.stack(losses).sum()}
 
     def shown(self) -> Tensor:
@@ -201,28 +201,30 @@ class _Invention:
     def _draw(self, number: int) -> Tensor:
         """Do a step of the generator, and return its images (N, C, H, W) in raw units."""
         objective = self.plan.objective
-        self.module.eval()  # its running statistics are of what it learns from
+        self.module.eval()  # so that generated images don't change BatchNorm's running statistics
         with Observed(self.network, objective.bn > 0, objective.activation > 0) as seen, self._autocast():
             images: Tensor = self.generator(self.generator.noise(self.batch)).float()
-            taught: Tensor = self.network(self.teacher.prepared(images)).float()
-            answered = self._answered(images).float() if objective.asks_student else None
+            teacher_logits: Tensor = self.network(self.teacher.prepared(images)).float()
+            student_logits = self._student_logits(images).float() if objective.asks_student else None
         features = seen.features().float() if objective.activation else None
-        self.drawing.descend(objective(taught, answered, features, seen.statistics() if objective.bn else None), number)
+        self.generator_learner.descend(
+            objective(teacher_logits, student_logits, features, seen.statistics() if objective.bn else None), number
+        )
         self.module.train()
         return images.detach()
 
-    def _teach(self, number: int) -> Tensor:
+    def _train_student(self, number: int) -> Tensor:
         with torch.no_grad(), self._autocast():
-            images = self._lesson(number)
-            taught: Tensor = self.network(self.teacher.prepared(images)).float()
+            images = self._student_inputs(number)
+            teacher_logits: Tensor = self.network(self.teacher.prepared(images)).float()
         with self._autocast():
-            answered = self._answered(images)
-        value = self.now(answered.float(), taught, taught.argmax(1))
+            student_logits = self._student_logits(images)
+        value = self.now(student_logits.float(), teacher_logits, teacher_logits.argmax(1))
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         self.student.update(number)
         return value.detach()
 
-    def _lesson(self, number: int) -> Tensor:
+    def _student_inputs(self, number: int) -> Tensor:
         """Return the student's inputs for one step: float32 (N, C, H, W) in raw units."""
         if self.bank is None:
             drawn: Tensor = self.generator(self.generator.noise(self.batch)).float()
@@ -237,7 +239,7 @@ class _Invention:
             seen = self.view(codes, places.numpy(), seed_of(self.plan.seed, number, 1))
         return to_raw(seen.to(self.device), self.spec)
 
-    def _answered(self, images: Tensor) -> Tensor:
+    def _student_logits(self, images: Tensor) -> Tensor:
         """Return the student's logits, differentiable with respect to the images."""
         answers: Tensor = self.module(self.normalise(images, self.execution.memory_format))
         return answers

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from edgekd.distill.losses._protocol import Answers, Loss, OfLabels, OfNumbers
+from edgekd.distill.losses._protocol import Loss, OfLabels, OfNumbers, OutputKind
 from edgekd.tasks._protocol import HeadSpec
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["LABELS", "BalanceName", "HeadLogits", "HeadTraining"]
 
 LABELS = "ce"
-"""The loss that stands for each head's own loss on labels."""
+"""Name of the loss that stands for each head's own loss on labels."""
 
 BalanceName = Literal["none", "uncertainty", "gradnorm"]
 
@@ -26,10 +26,10 @@ class HeadLogits:
 
     student: Tensor  # (M, C), raw
     teacher: Tensor  # (M, C), raw
-    labels: Tensor  # (M,) int64: the true class, or the teacher's where nobody knows it; as they are of labels, numbers
+    labels: Tensor  # (M,) int64: the true class, else the teacher's; unchanged for labels and numbers
     rest: Tensor | None = None  # scalar
     known: Tensor | None = None  # (M,) bool: where a label of classes is a true one
-    of: Answers = "classes"
+    of: OutputKind = "classes"
 
     def by(self, loss: Loss) -> Tensor:
         """Return a loss of these logits, a scalar.
@@ -55,7 +55,7 @@ class HeadTraining(Protocol):
         ...
 
     def comparison(
-        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+        self, head: HeadSpec, raw: Sequence[Tensor], teacher_raw: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
         """Return the inputs of distillation losses; None if there is nothing to compare."""
         ...

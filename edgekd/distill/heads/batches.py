@@ -21,7 +21,7 @@ from edgekd.tasks._protocol import TaskSpec
 from edgekd.tasks.rows import ABSENT, IGNORED, NOTHING
 from edgekd.teachers._protocol import View
 
-__all__ = ["Batched", "blended", "chosen", "floats", "follows", "moved", "placed"]
+__all__ = ["Batched", "blended", "chosen", "floats", "follows", "moved", "to_device"]
 
 Batched = Tensor | Mapping[str, Tensor]
 
@@ -35,7 +35,7 @@ def chosen(labels: Batched, indices: Tensor) -> Batched:
     return {name: each.index_select(0, indices) for name, each in labels.items()}
 
 
-def placed(values: Batched, device: torch.device) -> Batched:
+def to_device(values: Batched, device: torch.device) -> Batched:
     """Move values to a device."""
     if isinstance(values, Tensor):
         return values.to(device, non_blocking=True)

@@ -27,9 +27,9 @@ class ClassificationTraining:
         return functional.cross_entropy(raw[0], labels, ignore_index=ABSENT)
 
     def comparison(
-        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+        self, head: HeadSpec, raw: Sequence[Tensor], teacher_raw: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
         """Return the logits of every sample."""
         del head
         known = labels != ABSENT
-        return HeadLogits(raw[0], taught[0], torch.where(known, labels, taught[0].argmax(1)), known=known)
+        return HeadLogits(raw[0], teacher_raw[0], torch.where(known, labels, teacher_raw[0].argmax(1)), known=known)

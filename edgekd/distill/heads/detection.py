@@ -55,11 +55,11 @@ class DetectionTraining:
         return (_focal(heat, target) + _BOX_WEIGHT * _box_loss(box, boxes, worth)) / objects
 
     def comparison(
-        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+        self, head: HeadSpec, raw: Sequence[Tensor], teacher_raw: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
         """Return binary logits (M, 1) of the cells and classes where student or teacher detects something."""
         del head, labels
-        (heat, box), (sure, boxes) = raw, taught
+        (heat, box), (sure, boxes) = raw, teacher_raw
         size = (heat.shape[2], heat.shape[3])
         if tuple(sure.shape[2:]) != size:
             return None
@@ -109,7 +109,7 @@ def heat_targets(labels: Tensor, classes: int, size: tuple[int, int]) -> tuple[T
         across = (columns + 1 > one[:, 0].view(-1, 1, 1)) & (columns < one[:, 2].view(-1, 1, 1))
         down = (rows + 1 > one[:, 1].view(-1, 1, 1)) & (rows < one[:, 3].view(-1, 1, 1))
         covered |= across & down & crowd.view(-1, 1, 1)
-    # last of all: whichever comes first in the list, what a crowd covers doesn't count
+    # last, so that cells covered by a crowd are ignored whatever the order of objects
     heat = torch.where(covered.unsqueeze(1) & (heat < _SURE), -1.0, heat)
     return heat, boxes, torch.where(worth >= _SURE, worth, 0.0)
 
@@ -126,8 +126,8 @@ def _focal(heat: Tensor, target: Tensor) -> Tensor:
 def _box_loss(box: Tensor, boxes: Tensor, worth: Tensor) -> Tensor:
     """Return 1 - GIoU summed over cells, weighted by ``worth``: a large object has more cells than a small one."""
     size = (box.shape[2], box.shape[3])
-    told = boxes_of(box, size)  # an image whose pixels are the cells
-    overlap = _generalised_iou(told, boxes)
+    predicted = boxes_of(box, size)  # an image whose pixels are the cells
+    overlap = _generalised_iou(predicted, boxes)
     return ((1 - overlap) * worth).sum()
 
 

@@ -32,8 +32,8 @@ class MultilabelTraining:
         return functional.binary_cross_entropy_with_logits(raw[0][known], labels[known].to(raw[0].dtype))
 
     def comparison(
-        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+        self, head: HeadSpec, raw: Sequence[Tensor], teacher_raw: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
         """Return the logits of every sample, including those with unknown labels."""
         del head
-        return HeadLogits(raw[0], taught[0], labels, of="labels")
+        return HeadLogits(raw[0], teacher_raw[0], labels, of="labels")

@@ -44,27 +44,27 @@ class HeadsObjective(nn.Module):
     """
 
     def __init__(
-        self, spec: TaskSpec, balance: BalanceName, shared: Sequence[Tensor] = (), taught: Packing = ()
+        self, spec: TaskSpec, balance: BalanceName, shared: Sequence[Tensor] = (), teacher_packing: Packing = ()
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.taught = taught  # how a teacher's answers are packed, where they come in one tensor
-        self.shared = tuple(shared)  # weights that all heads depend on, for a balance that looks at gradients
+        self.teacher_packing = teacher_packing  # layout of teacher outputs that come as one tensor
+        self.shared = tuple(shared)  # weights that all heads depend on, for gradient balancing
         self.balance = balance_of(balance, len(spec.heads))
 
     def forward(
         self,
         loss: Combined,
         outputs: Mapping[str, Tensor],
-        taught: Mapping[str, Tensor] | Tensor | None,
+        teacher_raw: Mapping[str, Tensor] | Tensor | None,
         targets: Mapping[str, Tensor],
     ) -> list[Tensor]:
         """Return one scalar for each head, in the task's order.
 
         ``outputs``: raw outputs by name, float32; ``targets``: labels by head in the layout of `rows`, boxes in pixels;
-        ``taught``: raw outputs of the heads that have a teacher, by name or packed.
+        ``teacher_raw``: raw outputs of the heads that have a teacher, by name or packed.
         """
-        known = unpacked(taught, self.taught) if isinstance(taught, Tensor) else taught or {}
+        known = unpacked(teacher_raw, self.teacher_packing) if isinstance(teacher_raw, Tensor) else teacher_raw or {}
         losses = [self._of_head(loss, head, outputs, targets[head.name], known) for head in self.spec.heads]
         return [
             self._nothing(head, outputs) if one is None else one
@@ -82,7 +82,7 @@ class HeadsObjective(nn.Module):
         head: HeadSpec,
         outputs: Mapping[str, Tensor],
         labels: Tensor,
-        taught: Mapping[str, Tensor],
+        teacher_raw: Mapping[str, Tensor],
     ) -> Tensor | None:
         names, training = raw_names(head), TRAININGS[head.kind]
         raw = [outputs[name] for name in names]
@@ -90,10 +90,10 @@ class HeadsObjective(nn.Module):
             height, width = self.spec.input.shape[1:]
             labels = in_cells(labels, (height, width), (raw[0].shape[2], raw[0].shape[3]))
         by_label = training.label_loss(head, raw, labels)
-        if not all(name in taught for name in names):
+        if not all(name in teacher_raw for name in names):
             return by_label
         terms = []
-        compared = training.comparison(head, raw, [taught[name].detach() for name in names], labels)
+        compared = training.comparison(head, raw, [teacher_raw[name].detach() for name in names], labels)
         for name, part in loss.parts:
             if not isinstance(part, Loss) or not part.weight:
                 continue

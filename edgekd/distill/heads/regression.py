@@ -31,8 +31,8 @@ class RegressionTraining:
         return distance(raw[0][known], standardised(head, labels)[known])
 
     def comparison(
-        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+        self, head: HeadSpec, raw: Sequence[Tensor], teacher_raw: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
         """Return the numbers of every sample, including those with unknown labels."""
         del head
-        return HeadLogits(raw[0], taught[0], labels, of="numbers")
+        return HeadLogits(raw[0], teacher_raw[0], labels, of="numbers")

@@ -28,13 +28,13 @@ class SegmentationTraining:
         return functional.cross_entropy(logits, labels.long(), ignore_index=IGNORED)
 
     def comparison(
-        self, head: HeadSpec, raw: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor
+        self, head: HeadSpec, raw: Sequence[Tensor], teacher_raw: Sequence[Tensor], labels: Tensor
     ) -> HeadLogits | None:
         """Return the logits of all cells (N * h * w, classes).
 
         A teacher of another stride is resampled to the student's.
         """
-        own, teacher = raw[0], taught[0]
+        own, teacher = raw[0], teacher_raw[0]
         if own.shape[2:] != teacher.shape[2:]:
             teacher = functional.interpolate(teacher, own.shape[2:], mode="bilinear", align_corners=False)
         height, width = own.shape[2:]

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from edgekd.distill.losses.criterion import Criterion
     from edgekd.students.points import Point
 
-__all__ = ["Answers", "Choice", "FeatureLoss", "Loss", "OfLabels", "OfNumbers", "Site", "Term"]
+__all__ = ["Choice", "FeatureLoss", "Loss", "OfLabels", "OfNumbers", "OutputKind", "Site", "Term"]
 
-Answers = Literal["classes", "labels", "numbers"]
-"""What logits are of: classes that exclude each other, labels that are each there or not, or numbers."""
+OutputKind = Literal["classes", "labels", "numbers"]
+"""Kind of outputs: exclusive classes, independent labels (multilabel), or numbers (regression)."""
 
 Choice = Literal["each stage", "last stage", "penultimate", "logits"] | tuple[tuple[str, str], ...]
-"""Where a feature loss looks: a rule, or pairs of a student's and a teacher's point by name."""
+"""Points that a feature loss compares: a rule, or pairs of student and teacher points by name."""
 
 
 class Term(Record):
     """Base of every loss: weight and schedule. Subclass `Loss` or `FeatureLoss`."""
 
-    needs_teacher: ClassVar[bool] = True  # whether the teacher may be absent
-    mixed_labels: ClassVar[bool] = True  # whether labels may be shares of each class
+    needs_teacher: ClassVar[bool] = True  # true: it can't be used without a teacher
+    mixed_labels: ClassVar[bool] = True  # true: labels may be class shares (N, C)
     paper: ClassVar[str] = ""  # first author, year, title, venue
     use: ClassVar[str] = ""  # when to choose it, in a sentence
 
@@ -83,8 +83,8 @@ class Loss(Term):
 
     formless: ClassVar[str] = "it is written for classes that exclude each other"  # why not `OfLabels` or `OfNumbers`
 
-    every_pair: ClassVar[bool] = False  # whether its memory grows with the square of the answers in a batch
-    standardize: bool = False  # see standardize.py; for losses that look at the teacher
+    every_pair: ClassVar[bool] = False  # true: memory grows with the square of the batch
+    standardize: bool = False  # see standardize.py; for losses that compare with the teacher
 
     @model_validator(mode="after")
     def _standardizes_something(self) -> Self:
@@ -147,7 +147,7 @@ class Site:
     classes: int
     classifier: tuple[Tensor, Tensor] | None = None  # the teacher's last linear layer: (classes, width), (classes,)
     student_classifier: str = ""  # path of the student's; empty where it has none
-    student_width: int = 0  # what that one takes
+    student_width: int = 0  # its input width
 
 
 class FeatureLoss(Term):
@@ -156,10 +156,10 @@ class FeatureLoss(Term):
     Only the weight can change during a training: the criterion is set up once.
     """
 
-    labels_too: ClassVar[bool] = True  # whether labels are learned from besides, where `ce` isn't written
-    adds_layers: ClassVar[bool] = False  # whether the student has layers of its own while it trains, which learn too
-    on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map", "vector")  # what its points may give
-    mixes: ClassVar[bool] = False  # whether a map may be paired with a vector
+    labels_too: ClassVar[bool] = True  # true: `ce` is added unless it is written
+    adds_layers: ClassVar[bool] = False  # true: the student gets extra trained layers
+    on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map", "vector")  # kinds of activations it accepts
+    mixes: ClassVar[bool] = False  # true: a map may be paired with a vector
 
     weight: NonNegativeFloat = 1.0
     points: Choice = "each stage"
@@ -175,7 +175,7 @@ class FeatureLoss(Term):
         """Return why the loss can't be used at this site, as half a sentence; empty if it can."""
         kinds = {"map" if len(point.shape) == 3 else "vector" for pair in site.pairs for point in pair}
         if others := kinds - set(self.on):
-            return f"it compares {' and '.join(f'{kind}s' for kind in self.on)}, and finds a {min(others)}"
+            return f"it compares {' and '.join(f'{kind}s' for kind in self.on)}, and this point gives a {min(others)}"
         return ""
 
     @abstractmethod

@@ -69,14 +69,14 @@ class _Game(Criterion):
         """Return the mean over the pairs."""
         del batch
         terms = []
-        for discriminator, connector, own, hint in zip(
+        for discriminator, connector, own, target in zip(
             self.discriminators, self.connectors, student, teacher, strict=True
         ):
-            own, hint = same_resolution(own, hint)
+            own, target = same_resolution(own, target)
             own = _Reversal.apply(connector(own), self.strength)  # type: ignore[no-untyped-call]
-            taken_for_student = functional.softplus(-discriminator(hint)).mean()  # -log D
-            taken_for_teacher = functional.softplus(discriminator(own)).mean()  # -log(1 - D)
-            terms.append(taken_for_student + taken_for_teacher)
+            loss_on_teacher = functional.softplus(-discriminator(target)).mean()  # -log D
+            loss_on_student = functional.softplus(discriminator(own)).mean()  # -log(1 - D)
+            terms.append(loss_on_teacher + loss_on_student)
         return torch.stack(terms).mean()
 
 

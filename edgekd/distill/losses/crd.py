@@ -45,8 +45,8 @@ class CRD(FeatureLoss):
     dimension: PositiveInt = 128
     negatives: PositiveInt = 1024  # k above; at most all other samples
     temperature: PositiveFloat = 0.07
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # what a bank keeps of its entry
-    bank: Size = Size.parse("512 MiB")  # what the banks may take, in memory and in each checkpoint
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5  # share of the old entry that a bank keeps
+    bank: Size = Size.parse("512 MiB")  # largest size of the banks, in memory and in each checkpoint
 
     def problem(self, site: Site) -> str:
         """Return why the loss can't be used, also if the memory banks would be too large."""
@@ -74,8 +74,8 @@ class _Contrasts(Criterion):
         In training mode negatives come from torch's global generator, else they are fixed.
         """
         terms = [
-            contrast(own, hint, batch.indices)
-            for contrast, own, hint in zip(self.contrasts, student, teacher, strict=True)
+            contrast(own, target, batch.indices)
+            for contrast, own, target in zip(self.contrasts, student, teacher, strict=True)
         ]
         total: Tensor = sum(terms) / len(terms)
         return total
@@ -98,9 +98,9 @@ class _Contrast(nn.Module):
             self.register_buffer(name, torch.empty(samples, options.dimension).uniform_(-bound, bound))
         self.register_buffer("means", torch.zeros(2))
 
-    def forward(self, own: Tensor, hint: Tensor, indices: Tensor) -> Tensor:
+    def forward(self, own: Tensor, target: Tensor, indices: Tensor) -> Tensor:
         student = functional.normalize(self.embed_student(_vector(own)), dim=1)
-        teacher = functional.normalize(self.embed_teacher(_vector(hint)), dim=1)
+        teacher = functional.normalize(self.embed_teacher(_vector(target)), dim=1)
         negatives = self._negatives(indices.device)
         total = self._nce(student, self.teacher_bank, self.means[0], indices, negatives)
         total = total + self._nce(teacher, self.student_bank, self.means[1], indices, negatives)

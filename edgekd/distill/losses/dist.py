@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIST"]
 
-_TINY = 1e-8  # added to the product of two lengths: a class that nobody distinguishes has length 0
+_TINY = 1e-8  # added to the product of two lengths: constant rows have length 0
 
 
 class DIST(Loss):

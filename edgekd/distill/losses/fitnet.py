@@ -51,7 +51,7 @@ class _Hints(Criterion):
         """Return the mean over the pairs."""
         del batch
         terms = []
-        for connector, own, hint in zip(self.connectors, student, teacher, strict=True):
-            own, hint = same_resolution(own, hint)
-            terms.append(half_mean_square(connector(own), hint))
+        for connector, own, target in zip(self.connectors, student, teacher, strict=True):
+            own, target = same_resolution(own, target)
+            terms.append(half_mean_square(connector(own), target))
         return torch.stack(terms).mean()

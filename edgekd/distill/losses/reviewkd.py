@@ -49,7 +49,7 @@ class ReviewKD(FeatureLoss):
     on: ClassVar[tuple[Literal["map", "vector"], ...]] = ("map",)
 
     weight: NonNegativeFloat = 10.0
-    width: PositiveInt = 512  # channels that are fused: those of the student's deepest stage, but never more than this
+    width: PositiveInt = 512  # most channels of the fused maps; otherwise those of the student's deepest stage
 
     def criterion(self, site: Site) -> Criterion:
         """Return one fusion for each pair."""
@@ -70,10 +70,10 @@ class _Review(Criterion):
         del batch
         terms = []
         handed: Tensor | None = None
-        for fusion, own, hint in reversed(list(zip(self.fusions, student, teacher, strict=True))):
-            size = smaller_size(own, hint)
+        for fusion, own, target in reversed(list(zip(self.fusions, student, teacher, strict=True))):
+            size = smaller_size(own, target)
             answer, handed = fusion(own, handed, size)
-            terms.append(_context(answer, averaged(hint, size)))
+            terms.append(_context(answer, averaged(target, size)))
         return torch.stack(terms).sum()
 
 
@@ -102,13 +102,13 @@ def _nearest(features: Tensor, size: Sequence[int]) -> Tensor:
     return features if features.shape[2:] == size else functional.interpolate(features, tuple(size), mode="nearest")
 
 
-def _context(own: Tensor, hint: Tensor) -> Tensor:
+def _context(own: Tensor, target: Tensor) -> Tensor:
     """Return the hierarchical context loss (HCL above)."""
-    total, weight, weights = functional.mse_loss(own, hint), 1.0, 1.0
+    total, weight, weights = functional.mse_loss(own, target), 1.0, 1.0
     for side in (4, 2, 1):
         if side < min(own.shape[2:]):
             weight /= 2
             weights += weight
-            pooled, other = (functional.adaptive_avg_pool2d(features, side) for features in (own, hint))
+            pooled, other = (functional.adaptive_avg_pool2d(features, side) for features in (own, target))
             total = total + weight * functional.mse_loss(pooled, other)
     return total / weights

@@ -54,14 +54,14 @@ class SimKD(FeatureLoss):
         if base := super().problem(site):
             return base
         if len(site.pairs) != 1:
-            return f"it compares the last stages alone, and finds {len(site.pairs)} pairs of points"
+            return f"it compares only the last stages, and there are {len(site.pairs)} pairs of points"
         if site.classifier is None:
             return "the teacher has no linear layer at its end to be reused"
         if not site.student_classifier:
             return "the student has no linear layer at its end for the teacher's to take its place"
         (student, teacher), (classes, width) = site.pairs[0], site.classifier[0].shape
         if classes != site.classes:
-            return f"the teacher's linear layer tells {classes} classes apart, and the task has {site.classes}"
+            return f"the teacher's linear layer has {classes} classes, and the task has {site.classes}"
         for who, point, taken in (("teacher", teacher, width), ("student", student, site.student_width)):
             if point.shape[0] != taken:
                 return (
@@ -147,9 +147,9 @@ class _Projected(Criterion):
         del batch
         if not self.reused:
             raise RuntimeError("simkd compares by the student's own layer: attach it first")
-        own, hint = same_resolution(student[0], teacher[0])
+        own, target = same_resolution(student[0], teacher[0])
         projector = self.reused[0]
-        return functional.mse_loss(functional.conv2d(own, projector.weight[:, :, None, None], projector.bias), hint)
+        return functional.mse_loss(functional.conv2d(own, projector.weight[:, :, None, None], projector.bias), target)
 
 
 def _replace(module: nn.Module, path: str, part: nn.Module) -> None:

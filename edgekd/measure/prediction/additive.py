@@ -4,13 +4,13 @@
 
     latency = constant + sum over parts and counts of coefficient x count,   no coefficient below zero
 
-Counts are those of `students.supernet.pieces`. A few forms are tried, from three coefficients for the whole network to
-one or two for every part, each with multiply-adds as they are and rounded up to whole vectors of channels; the one with
-the least leave-one-out error is taken. Residuals are relative: an error of 5 % is the same for a small arch as for a
-large one. The model is needed to find archs near a budget, so an arch counts the less the further it is from that: 1 /
-(1 + 4 log(latency / budget)^2). On archs of 5 to 7 us, with most of the table at 20 to 160, errors of 12 to 26 % came
-down to 3 to 5 %. The reported error is that of the whole procedure, choice of the form included, on archs it has not
-seen (nested folds), over the half of the table that is nearer to the budget. Evidence kind: predicted.
+Counts are those of `students.supernet.block_costs`. A few forms are tried, from three coefficients for the whole
+network to one or two for every part, each with multiply-adds as they are and rounded up to whole vectors of channels;
+the one with the least leave-one-out error is taken. Residuals are relative: an error of 5 % is the same for a small
+arch as for a large one. The model is needed to find archs near a budget, so an arch counts the less the further it is
+from that: 1 / (1 + 4 log(latency / budget)^2). On archs of 5 to 7 us, with most of the table at 20 to 160, errors of 12
+to 26 % came down to 3 to 5 %. The reported error is that of the whole procedure, choice of the form included, on archs
+it has not seen (nested folds), over the half of the table that is nearer to the budget. Evidence kind: predicted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 
 from edgekd.ir.space import Arch, Axis
 from edgekd.records import Record
-from edgekd.students.supernet.pieces import DEPTHWISE, Cost, Piece, Table, ranks_of
+from edgekd.students.supernet.block_costs import DEPTHWISE, BlockCost, Cost, Table, ranks_of
 
 __all__ = ["LatencyModel", "fit_latency"]
 
@@ -44,18 +44,18 @@ class LatencyModel(Record):
     error_median: float  # of held-out archs, relative, without sign, over those nearer to the budget
     error_worst: float
 
-    def cost(self, pieces: Sequence[Piece]) -> Cost:
+    def cost(self, block_costs: Sequence[BlockCost]) -> Cost:
         """Cost of these blocks, in microseconds. Zero tables are left out."""
         tables = []
-        for piece in pieces:
-            parts = [value * piece.counts[count] for count, value in self._of(piece.name)]
+        for block in block_costs:
+            parts = [value * block.counts[count] for count, value in self._of(block.name)]
             if parts:
-                tables.append(Table(piece.axes, np.sum(parts, axis=0)))
+                tables.append(Table(block.axes, np.sum(parts, axis=0)))
         return Cost(self.constant_us, tuple(tables)).merged()
 
-    def _of(self, piece: str) -> list[tuple[str, float]]:
+    def _of(self, block: str) -> list[tuple[str, float]]:
         named = [(name.rpartition(":"), value) for name, value in self.coefficients.items()]
-        return [(count, value) for (owner, _, count), value in named if owner == piece]
+        return [(count, value) for (owner, _, count), value in named if owner == block]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Form:
 
 
 def fit_latency(
-    pieces: Sequence[Piece],
+    block_costs: Sequence[BlockCost],
     axes: Sequence[Axis],
     archs: Sequence[Arch],
     measured_us: Sequence[float],
@@ -76,17 +76,17 @@ def fit_latency(
     """Fit the 5th percentiles of some archs, best around ``near_us``. Raises ValueError on fewer than four."""
     if len(archs) < 4 or len(archs) != len(measured_us):
         raise ValueError(f"{len(archs)} archs and {len(measured_us)} latencies: four of each at least")
-    forms, times = _forms(pieces), np.array(measured_us, dtype=np.float64)
-    designs = [_design(form, pieces, axes, archs) for form in forms]
+    forms, times = _forms(block_costs), np.array(measured_us, dtype=np.float64)
+    designs = [_design(form, block_costs, axes, archs) for form in forms]
     far = np.abs(np.log(times / near_us))
     weights = 1.0 / (1.0 + 4.0 * far**2)
     best = _best(designs, times, weights)
     solved = _solved(designs[best], times, weights)
     errors = _held_out(designs, times, weights)[np.argsort(far, kind="stable")[: max(4, len(times) // 2)]]
     coefficients = {
-        f"{piece}:{count}": round(float(value), 12)
+        f"{block}:{count}": round(float(value), 12)
         for group, value in zip(forms[best].groups, solved[1:], strict=True)
-        for piece, count in group
+        for block, count in group
         if value > 0
     }
     return LatencyModel(
@@ -99,9 +99,9 @@ def fit_latency(
     )
 
 
-def _forms(pieces: Sequence[Piece]) -> list[_Form]:
-    names = [piece.name for piece in pieces]
-    known = set.intersection(*(set(piece.counts) for piece in pieces))
+def _forms(block_costs: Sequence[BlockCost]) -> list[_Form]:
+    names = [block.name for block in block_costs]
+    known = set.intersection(*(set(block.counts) for block in block_costs))
     forms = []
     for macs in [count for count in _MACS if count in known]:
         whole = {count: tuple((name, count) for name in names) for count in (macs, "bytes", "operators")}
@@ -130,12 +130,12 @@ def _by_kind(names: Sequence[str], macs: str, whole: Mapping[str, tuple[tuple[st
     ]
 
 
-def _design(form: _Form, pieces: Sequence[Piece], axes: Sequence[Axis], archs: Sequence[Arch]) -> Floats:
+def _design(form: _Form, block_costs: Sequence[BlockCost], axes: Sequence[Axis], archs: Sequence[Arch]) -> Floats:
     """Design matrix, one row an arch: 1, then each group's count."""
-    by_name = {piece.name: piece for piece in pieces}
+    by_name = {block.name: block for block in block_costs}
     ranks = [ranks_of(arch, axes) for arch in archs]
     columns = [
-        [sum(by_name[piece].table(count).at(row) for piece, count in group) for row in ranks] for group in form.groups
+        [sum(by_name[block].table(count).at(row) for block, count in group) for row in ranks] for group in form.groups
     ]
     return np.column_stack([np.ones(len(archs)), *map(np.array, columns)])
 

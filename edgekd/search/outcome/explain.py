@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgekd.distill.predict import predict
-from edgekd.distill.teacher_agreement import followed, heads_followed, in_batches
+from edgekd.distill.teacher_agreement import agreement_of, agreement_of_heads, in_batches
 from edgekd.project import Project
 from edgekd.store.explanation import ExplanationRecord, Following, TermShare
 from edgekd.store.records import FinalistRecord
@@ -49,6 +49,6 @@ def _following(
         return None, {}
     student, teacher = load_student(run.students / finalist.student), project.teacher
     if not spec.plain:
-        return None, heads_followed(student.module, teacher, split, spec)
+        return None, agreement_of_heads(student.module, teacher, split, spec)
     said = np.concatenate([teacher.logits(batch).numpy() for batch in in_batches(split)])
-    return followed(predict(student.module, split.inputs, spec), said, split.labels, spec.head.labels), {}
+    return agreement_of(predict(student.module, split.inputs, spec), said, split.labels, spec.head.labels), {}

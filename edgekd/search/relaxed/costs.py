@@ -19,7 +19,7 @@ from edgekd.search.relaxed.table import ENERGY_PER_CALL
 from edgekd.search.space.feasible import p5_budget_us
 from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord
 from edgekd.store.relaxed import CostTerm, EnergyModelRecord, LatencyModelRecord, PieceRecord
-from edgekd.students.supernet.pieces import Cost, Piece
+from edgekd.students.supernet.block_costs import BlockCost, Cost
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_us
 
@@ -115,7 +115,7 @@ def share_of(record: LatencyModelRecord, term: CostTerm, axes: Sequence[Axis]) -
     return cost.times(1.0 / term.bound).merged()
 
 
-def recorded_pieces(pieces: Sequence[Piece]) -> tuple[PieceRecord, ...]:
+def recorded_pieces(pieces: Sequence[BlockCost]) -> tuple[PieceRecord, ...]:
     """Block costs as records."""
     return tuple(
         PieceRecord(
@@ -127,11 +127,11 @@ def recorded_pieces(pieces: Sequence[Piece]) -> tuple[PieceRecord, ...]:
     )
 
 
-def pieces_of(records: Sequence[PieceRecord], axes: Sequence[Axis]) -> tuple[Piece, ...]:
+def pieces_of(records: Sequence[PieceRecord], axes: Sequence[Axis]) -> tuple[BlockCost, ...]:
     """Block costs from records: the inverse of `recorded_pieces`."""
     choices = {axis.name: len(axis.choices) for axis in axes}
     return tuple(
-        Piece(
+        BlockCost(
             record.name,
             record.axes,
             {

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search._protocol import Known
-from edgekd.students.supernet.pieces import Cost
+from edgekd.students.supernet.block_costs import Cost
 
 __all__ = ["nearest_archs", "next_of"]
 

@@ -83,7 +83,7 @@ class RelaxedSteps:
         self, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
     ) -> LatencyModelRecord:
         deployment = fastest_deployment(deployments)
-        pieces = recorded_pieces(relaxable(self.context.family).pieces(self.context.task.spec))
+        pieces = recorded_pieces(relaxable(self.context.family).block_costs(self.context.task.spec))
         archs = table_archs(self.plan, features, left, self.run.header.seed)
         TableFiller(self.run, self.plan, self.bench, self.events, self.budget)(deployment, archs)
         bandwidth, reason = self._bandwidth(features)

@@ -93,7 +93,7 @@ def train_choice(
     choices = Choices(axes)
     bounds = _bounds(model, options, axes)
     folder = context.stages / _FOLDER
-    with stage.lesson(student, within) as (lesson, loss, plan):
+    with stage.training_data(student, within) as (data, loss, plan):
         digest = digest_json(["relaxed/2", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()])
         device = training_device()
         picks = {name: row.detach() for name, row in choices.probabilities().items()}
@@ -101,7 +101,7 @@ def train_choice(
         points = relax(
             network,
             choices,
-            lesson,
+            data,
             _on_logits(loss),
             replace(plan, digest=digest, epochs=options.epochs, average=0.0),
             options,

@@ -15,7 +15,7 @@ from edgekd.tasks._protocol import HeadSpec, TaskSpec
 __all__ = ["DECODE", "Decoder", "Deployed", "deployed"]
 
 DECODE = "decode"
-"""Path of the decoder in a deployed module: what it computes stays in float."""
+"""Path of the decoder in a deployed module; it computes in float."""
 
 
 class Decoder(nn.Module):

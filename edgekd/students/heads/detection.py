@@ -22,7 +22,7 @@ from edgekd.tasks._protocol import HeadSpec
 
 __all__ = ["Detection", "DetectionDecoder", "boxes_of", "grid"]
 
-_RARE = -2.19  # the logit of 0.1, with which heat maps begin (their section 5.1): else the first steps are wasted
+_RARE = -2.19  # the logit of 0.1, the initial heat (paper, section 5.1): else the first steps are wasted
 
 
 class Detection(nn.Module):

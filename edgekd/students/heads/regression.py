@@ -24,8 +24,8 @@ class RegressionDecoder(nn.Module):
 
     def forward(self, raw: Tensor) -> tuple[Tensor]:
         """Return the output."""
-        # bounded where no answer ever is: a converter would else fold both factors into the layer before, for whose
-        # own answer an integer file has the encoding
+        # a bound that no output reaches: else a converter would fold both factors into the layer before, whose encoding
+        # in an integer file is of its unfolded output
         std, mean = (torch.tensor([values], device=raw.device) for values in (self.std, self.mean))
         return (raw.clamp_min(_FAR) * std + mean,)
 

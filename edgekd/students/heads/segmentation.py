@@ -22,7 +22,7 @@ class Segmentation(nn.Module):
         nn.init.zeros_(self.classes.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor]:
-        """Return one raw output."""
+        """Return the logits, the only raw output."""
         return (self.classes(features),)
 
 
@@ -37,7 +37,7 @@ class SegmentationDecoder(nn.Module):
         self.size = size
 
     def forward(self, logits: Tensor) -> tuple[Tensor]:
-        """Return the output."""
+        """Return the class map, the only output."""
         return (enlarged(logits, self.size).permute(0, 2, 3, 1).argmax(3).to(torch.uint8),)
 
 

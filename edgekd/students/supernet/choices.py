@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.ir.space import Arch, Axis, Space
-from edgekd.students.supernet.pieces import Cost, ranks_of
+from edgekd.students.supernet.block_costs import Cost, ranks_of
 
 __all__ = ["Choices", "expected"]
 

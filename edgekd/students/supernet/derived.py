@@ -4,8 +4,8 @@ A part of a network (one kernel) depends on few axes: a convolution on the width
 by changing one axis at a time. Then every combination of their choices is counted: choices with equal counts are traced
 once, and along an axis on which a part's sizes are a polynomial of second degree (widths: weights and multiply-adds are
 their products) three choices are traced and the others interpolated. Parts of the same axes are added up into one
-`Piece`, depthwise convolutions separately, since devices run them at other rates. A sample of the space is counted to
-check that the block costs add up exactly.
+`BlockCost`, depthwise convolutions separately, since devices run them at other rates. A sample of the space is counted
+to check that the block costs add up exactly.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import numpy as np
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Choice, Space
 from edgekd.students.analysis import Part
-from edgekd.students.supernet.pieces import DEPTHWISE, Cost, Floats, Piece
+from edgekd.students.supernet.block_costs import DEPTHWISE, BlockCost, Cost, Floats
 
-__all__ = ["derived_pieces"]
+__all__ = ["derived_block_costs"]
 
 _VECTORS = (16, 32)  # channels that kernels compute at once: a layer of 24 may take as long as one of 32
 _MOST = 20_000  # archs to trace, some 15 ms each
 _CHECKED = 16
 
 
-def derived_pieces(
+def derived_block_costs(
     space: Space, parts: Callable[[Arch], Sequence[Part]], place: Callable[[Arch, str], str] = lambda _, name: name
-) -> tuple[Piece, ...]:
+) -> tuple[BlockCost, ...]:
     """Return the block costs of all archs of a space.
 
     ``parts`` traces an arch; ``place`` gives a module a name that is the same in every arch that has it. Raises
@@ -46,12 +46,12 @@ def derived_pieces(
             known = merged.setdefault((key.depthwise, axes), {})
             for name, values in _counts(sizes).items():
                 known[name] = known[name] + values if name in known else values
-    pieces = tuple(
-        Piece(f"{DEPTHWISE if depthwise else ''}{', '.join(axes) or 'constant'}", axes, counts)
+    block_costs = tuple(
+        BlockCost(f"{DEPTHWISE if depthwise else ''}{', '.join(axes) or 'constant'}", axes, counts)
         for (depthwise, axes), counts in sorted(merged.items(), key=lambda item: item[0])
     )
-    _check(traced, pieces)
-    return pieces
+    _check(traced, block_costs)
+    return block_costs
 
 
 class _Key(NamedTuple):
@@ -67,7 +67,7 @@ class _Along(NamedTuple):
 
     axis: Axis
     ranks: tuple[int, ...]
-    alike: tuple[int, ...]  # for each choice the place in ``ranks`` of the one that counts alike; (): interpolated
+    alike: tuple[int, ...]  # for each choice the index in ``ranks`` of one with equal counts; (): interpolated
 
     def spread(self) -> Floats:
         """Return the matrix (choices, ranks) from values at ``ranks`` to values at all choices."""
@@ -190,7 +190,7 @@ def _filled(traced: _Traced, along: Sequence[_Along], keys: Sequence[_Key]) -> d
 
 
 def _counts(sizes: Floats) -> dict[str, Floats]:
-    """Return the counts in the form of a `Piece`."""
+    """Return the counts in the form of a `BlockCost`."""
     outputs, macs, moved, weights, operators = np.moveaxis(sizes, -1, 0)
     found = {"macs": macs, "bytes": 4.0 * (moved + weights), "weights": weights, "operators": operators}
     for vector in _VECTORS:
@@ -198,13 +198,13 @@ def _counts(sizes: Floats) -> dict[str, Floats]:
     return found
 
 
-def _check(traced: _Traced, pieces: Sequence[Piece]) -> None:
+def _check(traced: _Traced, block_costs: Sequence[BlockCost]) -> None:
     """Raise ConfigurationError if the block costs of a sampled arch differ from its counts."""
     for index in traced.space.indices(_CHECKED, seed=0):
         arch = traced.space.at(index)
         counted = _counts(np.array(list(traced.of(dict(arch.choices)).values())))
         for name in ("macs", "bytes", "weights", "operators"):
-            if Cost.counted(pieces, name).of(arch, traced.space.axes) != counted[name].sum():
+            if Cost.counted(block_costs, name).of(arch, traced.space.axes) != counted[name].sum():
                 raise ConfigurationError.one(
                     f"the {name} of this family are no sum over parts that depend on few axes each: {arch} differs",
                     "search by sampling: leave search.by out",

@@ -43,7 +43,7 @@ class RelaxedNetwork(nn.Module):
         )
         ends = [stage for stage in self._stages[:-1] if self._depths[stage][0] == 0]
         widest = max([*ends, self._stages[-1]], key=lambda stage: (self._widths[stage - 1][-1], stage))
-        if widest < self._stages[-1]:  # what answers has room for the features of each stage that may be the last
+        if widest < self._stages[-1]:  # the classifier fits each stage that may be the last
             tail = build(space.arch({**largest, f"depth{widest + 1}": 0}))
             self.network.head = tail.head
             if self._widens_at_last:
@@ -63,7 +63,7 @@ class RelaxedNetwork(nn.Module):
         network = self.network
         mask = _everywhere(picks["width1"] @ self.get_buffer("channels1"))
         features = network.stem(network.shrink(images)) * mask
-        number, left = 0, images.new_ones(())  # what share of the mixture has not ended yet
+        number, left = 0, images.new_ones(())  # share of the mixture that has not ended yet
         answers = list[Tensor]()
         for stage, depths in enumerate(self._depths, start=1):
             before, mask = mask, _everywhere(picks[f"width{stage}"] @ self.get_buffer(f"channels{stage}"))

@@ -59,7 +59,7 @@ _INPUT_NAMES = {2: "signal", 3: "image"}  # by the axes of a sample
 _NEEDED = ("x_train", "y_train", "x_test", "y_test")
 
 Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
-"""One number, or one a channel."""
+"""One number, or one for each channel."""
 
 
 class Images(Record):
@@ -331,7 +331,8 @@ def _check_same_shape(carved: CarvedImages) -> None:
             )
         if images.labels.dtype != one.labels.dtype:
             raise ConfigurationError.one(
-                f"{carved.what}: {name} labels are {_told(images.labels)}, {first} labels {_told(one.labels)}",
+                f"{carved.what}: {name} labels are {_label_kind(images.labels)}, "
+                f"{first} labels {_label_kind(one.labels)}",
                 "all parts must have labels of one kind, and as many",
             )
 
@@ -344,16 +345,16 @@ def _refuse_high_labels(carved: CarvedImages, names: Sequence[str]) -> None:
     parts = {"train": carved.train, "validation": carved.validation, "test": carved.test()}
     found = {name: part.labels for name, part in parts.items() if part is not None and part.labels.dtype.names is None}
     samples = sum(map(len, found.values()))
-    most, told = (len(names), "label names") if names else (samples, "samples")
+    most, counted = (len(names), "label names") if names else (samples, "samples")
     for name, labels in found.items():
         if (high := np.flatnonzero(labels >= most)).size:
             raise ConfigurationError.one(
-                f"{carved.what}: label {high[0]} of y_{name} is {labels[high[0]]}, and there are {most} {told}",
+                f"{carved.what}: label {high[0]} of y_{name} is {labels[high[0]]}, and there are {most} {counted}",
                 "count classes from 0, without gaps; leave out samples without a label",
             )
 
 
-def _told(labels: Rows) -> str:
+def _label_kind(labels: Rows) -> str:
     if labels.dtype.names is None:
         return "classes"
     (name,) = labels.dtype.names

@@ -117,7 +117,7 @@ class Coco(Pictures):
                 raise MissingError("coco files need pycocotools", "pip install pycocotools") from error
             path = self.train if part == "train" else self.test
             try:
-                with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress there
+                with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
                     self._read_files[part] = COCO(str(path))
             except (ValueError, KeyError, TypeError, AssertionError) as error:
                 raise ConfigurationError.one(

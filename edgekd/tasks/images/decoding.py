@@ -37,7 +37,7 @@ def reading(path: Path) -> Iterator[None]:
         OverflowError,
         struct.error,
         _pillow().DecompressionBombError,
-    ) as error:  # Pillow's readers hand on whatever a damaged file makes them stumble over
+    ) as error:  # Pillow's readers raise many kinds on a damaged file
         reason = str(error).partition(" <_io.")[0]  # Pillow gives the address of its buffer, too
         raise ConfigurationError.one(f"{path} can't be read as a picture: {reason}", "check the file") from error
 

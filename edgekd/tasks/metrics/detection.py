@@ -35,7 +35,7 @@ def mean_average_precision(
     true = _annotations(labels)
     if not any(not annotation["iscrowd"] for annotation in true):
         return 0.0
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress there
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         known = COCO()
         known.dataset = {
             "images": [{"id": at} for at in range(1, len(labels) + 1)],

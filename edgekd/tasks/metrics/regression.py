@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["coefficient_of_determination", "mean_absolute_errors"]
 
-_NO_NUMBER = 1e3  # deviations: a record holds finite numbers, and such an answer must not go unseen
+_NO_NUMBER = 1e3  # standard deviations, for a NaN or infinite output: a record holds only finite numbers
 
 
 def coefficient_of_determination(answers: NDArray[np.floating], labels: NDArray[np.floating]) -> float:
@@ -25,8 +25,10 @@ def coefficient_of_determination(answers: NDArray[np.floating], labels: NDArray[
     """
     from sklearn.metrics import r2_score  # scikit-learn takes a second to import
 
-    true, told = _columns(answers, labels)
-    found = [r2_score(one, other) for one, other in zip(true, told, strict=True) if len(one) > 1 and np.ptp(one) > 0]
+    true, predicted = _columns(answers, labels)
+    found = [
+        r2_score(one, other) for one, other in zip(true, predicted, strict=True) if len(one) > 1 and np.ptp(one) > 0
+    ]
     if not found:
         raise ValueError("there is nothing to score: every number is the same in all samples")
     return float(np.mean(found))
@@ -44,11 +46,11 @@ def _columns(
     """Return the known labels of each number, and the outputs for them."""
     if answers.shape != labels.shape or labels.ndim != 2:
         raise ValueError(f"answers {answers.shape} don't match labels {labels.shape}: (N, numbers) expected, both")
-    true, told = [], []
+    true, predicted = [], []
     for own, other in zip(labels.T.astype(np.float64), answers.T.astype(np.float64), strict=True):
         known = ~np.isnan(own)
         one, two = own[known], other[known]
         far = one + _NO_NUMBER * (one.std() if len(one) else 1.0)
         true.append(one)
-        told.append(np.where(np.isfinite(two), two, far))
-    return true, told
+        predicted.append(np.where(np.isfinite(two), two, far))
+    return true, predicted

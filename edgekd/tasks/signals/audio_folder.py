@@ -73,13 +73,13 @@ class AudioFolder(LabelledFiles):
         rate = self.rate or header.rate
         others = [(path, found.rate) for path, found in looks if found.rate != rate]
         if others:
-            said = "`rate` says" if self.rate else f"{first} has"
+            source = "`rate` says" if self.rate else f"{first} has"
             more = [Problem(f"{len(others) - _NAMED} more files have another sample rate")]
             raise ConfigurationError(
                 [
                     *(
                         Problem(
-                            f"{path} has {found} samples a second, and {said} {rate}",
+                            f"{path} has {found} samples a second, and {source} {rate}",
                             f"resample it, for example: ffmpeg -i {path.name} -ar {rate} out.wav",
                         )
                         for path, found in others[:_NAMED]

@@ -19,8 +19,8 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Space
 from edgekd.students._protocol import Relaxable
 from edgekd.students.analysis import analyse_arch
+from edgekd.students.supernet.block_costs import Cost
 from edgekd.students.supernet.choices import Choices
-from edgekd.students.supernet.pieces import Cost
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 __all__ = ["RelaxableContract"]
@@ -110,9 +110,11 @@ class RelaxableContract:
         self, make_family: Callable[[], Any], space: Space, spec: TaskSpec, archs: list[Arch]
     ) -> None:
         family = make_family()
-        pieces = family.pieces(spec)
+        block_costs = family.block_costs(spec)
         for arch in archs:
             counted = analyse_arch(family, arch, spec, Precision.FLOAT32)
-            found = {count: Cost.counted(pieces, count).of(arch, space.axes) for count in ("macs", "bytes", "weights")}
+            found = {
+                count: Cost.counted(block_costs, count).of(arch, space.axes) for count in ("macs", "bytes", "weights")
+            }
             wanted = {"macs": counted.macs, "bytes": counted.bytes_moved, "weights": counted.parameters}
             assert found == wanted, str(arch)

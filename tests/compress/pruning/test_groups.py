@@ -21,7 +21,7 @@ def test_zero_padded_shortcuts_leave_only_inner_channels(build):
     groups, left_out = find_groups(build("resnet20"), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [(f"layer{s}.{b}.conv1",) for s in (1, 2, 3) for b in (0, 1, 2)]
     assert [group.size[0] for group in groups] == [32, 32, 32, 16, 16, 16, 8, 8, 8]
-    assert dict(left_out)["linear"] == "its channels are the model's answer"
+    assert dict(left_out)["linear"] == "its channels are the model's output"
     assert "shortcut" in dict(left_out)["conv1"]
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_pruned_is_named():
     assert "grouped" in reasons["first"]
     assert "fails without some of its channels" in reasons["fixed"]
     assert reasons["single"] == "it has a single channel"
-    assert reasons["last"] == "its channels are the model's answer"
+    assert reasons["last"] == "its channels are the model's output"
     assert not groups
 
 

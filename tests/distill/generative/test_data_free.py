@@ -108,7 +108,7 @@ def test_a_task_without_any_data_is_enough(student, open_context, task, tmp_path
 
 def test_the_teacher_must_be_open(student, context, tmp_path):
     (problem,) = DataFree().check(student, context(tmp_path))
-    assert "gives logits alone" in problem.message
+    assert "provides only logits" in problem.message
     assert "kind torch, train" in problem.remedy
     (problem,) = DataFree().check(student, context(tmp_path, teacher=None))
     assert "no teacher" in problem.message

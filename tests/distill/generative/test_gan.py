@@ -6,7 +6,7 @@ import torch
 
 from edgekd.distill.generative.diffaugment import changed, images_with_hole, shifted
 from edgekd.distill.generative.discriminator import Discriminator
-from edgekd.distill.generative.gan import Contest, critic_loss, drawn, learn_to_draw
+from edgekd.distill.generative.gan import GanPlan, critic_loss, sample_images, train_generator
 from edgekd.errors import Diverged
 from edgekd.tasks._protocol import InputSpec
 
@@ -50,19 +50,19 @@ def test_a_discriminator_scores_images_of_any_shape(shape):
 
 def contest(**changes):
     options = {"digest": "0" * 64, "steps": 5, "batch_size": 8, "latent": 8, "width": 8, "learning_rate": 1e-3}
-    return Contest(**{**options, "flip": True, "seed": 1, **changes})
+    return GanPlan(**{**options, "flip": True, "seed": 1, **changes})
 
 
 def test_drawing_more_begins_with_the_same_images(tmp_path):
     spec = InputSpec(shape=(1, 8, 8))
-    generator = learn_to_draw(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), spec, contest(), tmp_path)
-    assert torch.equal(drawn(generator, 300, 3)[:256], drawn(generator, 256, 3))
-    assert not torch.equal(drawn(generator, 20, 3), drawn(generator, 20, 4))
+    generator = train_generator(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), spec, contest(), tmp_path)
+    assert torch.equal(sample_images(generator, 300, 3)[:256], sample_images(generator, 256, 3))
+    assert not torch.equal(sample_images(generator, 20, 3), sample_images(generator, 20, 4))
 
 
 def test_a_generator_that_diverges_says_what_to_do(tmp_path):
     with pytest.raises(Diverged, match=r"lower gan\.learning_rate"):
-        learn_to_draw(torch.zeros(10, 1, 8, 8), InputSpec(shape=(1, 8, 8)), contest(learning_rate=1e30), tmp_path)
+        train_generator(torch.zeros(10, 1, 8, 8), InputSpec(shape=(1, 8, 8)), contest(learning_rate=1e30), tmp_path)
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_learns_the_two_images_there_are(tmp_path):
     spec = InputSpec(shape=(1, 8, 8), raw_range=(0.0, 1.0), mean=(0.5,), std=(0.5,))
     half = (torch.arange(8) < 4).float()
     real = torch.stack([half.expand(8, 8), half[:, None].expand(8, 8)])[:, None]
-    generator = learn_to_draw(real, spec, contest(steps=400, batch_size=16, width=16, flip=False), tmp_path)
-    images = drawn(generator, 64, 0)
+    generator = train_generator(real, spec, contest(steps=400, batch_size=16, width=16, flip=False), tmp_path)
+    images = sample_images(generator, 64, 0)
     nearest = (images[:, None] - real[None]).abs().mean((2, 3, 4)).min(1).values
     assert nearest.median() < 0.2  # grey all over would be 0.5 away

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.distill.generative.drawings import IMAGES_FILE, kept_images
 from edgekd.distill.generative.gan_augment import GanAugment
+from edgekd.distill.generative.generated_images import IMAGES_FILE, read_images
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.errors import Interrupted
 from edgekd.testing.contracts.stage import StageContract, StageLife
@@ -34,17 +34,17 @@ def test_trains_on_real_and_drawn_images_that_the_teacher_labels(student, contex
     lessons = []
     inner = loop.train
 
-    def watched(module, lesson, *rest, **more):
-        lessons.append(lesson)
-        return inner(module, lesson, *rest, **more)
+    def watched(module, training_data, *rest, **more):
+        lessons.append(training_data)
+        return inner(module, training_data, *rest, **more)
 
     monkeypatch.setattr(loop, "train", watched)
     GanAugment(**QUICK).run(student, context(tmp_path))
-    (lesson,) = lessons
-    assert len(lesson.inputs) == len(lesson.labels) == 90 + 45
-    assert lesson.inputs.dtype == torch.uint8
-    drawn = lesson.inputs[90:].float()
-    assert torch.equal(lesson.labels[90:], teacher.logits(drawn).argmax(1))
+    (training_data,) = lessons
+    assert len(training_data.inputs) == len(training_data.labels) == 90 + 45
+    assert training_data.inputs.dtype == torch.uint8
+    drawn = training_data.inputs[90:].float()
+    assert torch.equal(training_data.labels[90:], teacher.logits(drawn).argmax(1))
     assert (tmp_path / "stage" / PICTURES_FILE).is_file()
 
 
@@ -54,7 +54,7 @@ def test_students_of_one_project_share_the_drawn_images(student, context, tmp_pa
     GanAugment(**QUICK).prepare(context(tmp_path))
     (folder,) = (path for path in (tmp_path / "cache" / "generated").iterdir() if path.is_dir())
     assert [path.name for path in folder.iterdir()] == [IMAGES_FILE]
-    monkeypatch.setattr(gan, "learn_to_draw", lambda *_, **__: pytest.fail("it was trained again"))
+    monkeypatch.setattr(gan, "train_generator", lambda *_, **__: pytest.fail("it was trained again"))
     GanAugment(**QUICK).run(student, context(tmp_path))
     GanAugment(**{**QUICK, "epochs": 1, "ratio": 0.2}).run(student, context(tmp_path))
 
@@ -64,7 +64,7 @@ def test_a_damaged_file_is_drawn_again(student, context, tmp_path):
     (path,) = (tmp_path / "cache" / "generated").glob(f"*/{IMAGES_FILE}")
     before = path.read_bytes()
     path.write_bytes(before[:100])
-    assert kept_images(path.parent, 45) is None
+    assert read_images(path.parent, 45) is None
     again = GanAugment(**QUICK).run(student, context(tmp_path))
     assert path.read_bytes() == before
     assert all(torch.equal(weights(again)[name], tensor) for name, tensor in weights(whole).items())

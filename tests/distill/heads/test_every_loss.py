@@ -114,17 +114,17 @@ def reasons(kind, spec: TaskSpec, whose: str, fits: bool) -> set[str]:
     if not issubclass(kind, FeatureLoss):
         for head in spec.heads if kind.needs_teacher else ():
             if not issubclass(kind, FORMS.get(head.kind, kind)):
-                found.add(f"there is no such loss for the {head.kind} head `{head.name}`")
+                found.add(f"it has no form for the {head.kind} head `{head.name}`")
             elif kind.every_pair and head.kind == "segmentation":
-                found.add(f"for the segmentation head `{head.name}` every cell is one")
+                found.add(f"for the segmentation head `{head.name}` every cell is an output")
     elif found:
         return found  # where it would look is asked last
     elif whose != "network":
-        found.add("gives logits alone")
+        found.add("provides only logits")
     elif kind.adds_layers:
         found.add("no linear layer at its end")
     elif kind().points in ("penultimate", "logits"):  # heads have none in common
-        found.add("finds nothing to compare")
+        found.add("matches no points")
     return found
 
 

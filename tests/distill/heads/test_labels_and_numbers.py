@@ -145,9 +145,9 @@ def test_mixing_shares_targets_and_what_one_does_not_know_nobody_does() -> None:
 @pytest.mark.parametrize(
     ("heads", "options", "words"),
     [
-        ("labels", {"loss": {"dkd": {}}}, "there is no such loss for the multilabel head `labels`"),
-        ("numbers", {"loss": {"mlkd": {}}}, "there is no such loss for the regression head `numbers`"),
-        ("numbers", {"loss": {"dkd": {"weight": {"from": 0, "to": 0.5}}}}, "there is no such loss"),
+        ("labels", {"loss": {"dkd": {}}}, "it has no form for the multilabel head `labels`"),
+        ("numbers", {"loss": {"mlkd": {}}}, "it has no form for the regression head `numbers`"),
+        ("numbers", {"loss": {"dkd": {"weight": {"from": 0, "to": 0.5}}}}, "it has no form"),
         ("labels", {"loss": {"kd": {"standardize": True}}}, "can't be standardized"),
         ("numbers", {"loss": {"kd": {"standardize": True}}}, "can't be standardized"),
         ("numbers", {"augment": {"rotate": 10}}, "augment.rotate: moves pixels"),

@@ -33,7 +33,7 @@ def targets() -> dict[str, torch.Tensor]:
 
 
 def total(task, loss, raw, taught, labels, layout=()) -> torch.Tensor:
-    return torch.stack(HeadsObjective(task, "none", taught=layout)(loss, raw, taught, labels)).sum()
+    return torch.stack(HeadsObjective(task, "none", teacher_packing=layout)(loss, raw, taught, labels)).sum()
 
 
 def test_labels_alone_add_up_the_heads_losses() -> None:

@@ -54,4 +54,4 @@ class TestAttention(FeatureLossContract):
 
     def test_vectors_are_refused(self, loss):
         site = Site(pairs=((Point(name="a", shape=(3,)), Point(name="b", shape=(5,))),), samples=4, classes=2)
-        assert loss.problem(site) == "it compares maps, and finds a vector"
+        assert loss.problem(site) == "it compares maps, and this point gives a vector"

@@ -101,7 +101,7 @@ def test_fused_channels_are_the_deepest_stages_but_never_more_than_the_width():
 
 def test_vectors_are_refused():
     site = Site(pairs=((point("s", 32), point("t", 8, 2, 2)),), samples=4, classes=2)
-    assert ReviewKD().problem(site) == "it compares maps, and finds a vector"
+    assert ReviewKD().problem(site) == "it compares maps, and this point gives a vector"
 
 
 def test_the_weight_warms_up_as_written():

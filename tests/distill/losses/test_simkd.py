@@ -174,13 +174,13 @@ def test_what_can_not_be_reused_is_refused(site):
     (own, other), (weight, bias) = site.pairs[0], site.classifier
     assert "the teacher has no linear layer" in SimKD().problem(replace(site, classifier=None))
     assert "the student has no linear layer" in SimKD().problem(replace(site, student_classifier=""))
-    assert "10 classes apart, and the task has 7" in SimKD().problem(replace(site, classes=7))
+    assert "10 classes, and the task has 7" in SimKD().problem(replace(site, classes=7))
     assert "the student's last linear layer takes 96 numbers" in SimKD().problem(replace(site, student_width=96))
     narrow = replace(site, classifier=(weight[:, :39], bias))
     assert "the teacher's last linear layer takes 39 numbers, and `t` has 40" in SimKD().problem(narrow)
-    assert "finds 2 pairs" in SimKD().problem(replace(site, pairs=site.pairs * 2))
+    assert "there are 2 pairs" in SimKD().problem(replace(site, pairs=site.pairs * 2))
     flat = replace(site, pairs=((own, other.but(shape=(40,))),))
-    assert SimKD().problem(flat) == "it compares maps, and finds a vector"
+    assert SimKD().problem(flat) == "it compares maps, and this point gives a vector"
 
 
 def test_is_told_from_a_layer_that_can_not_be_replaced(site):

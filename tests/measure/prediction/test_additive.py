@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.measure.prediction.additive import LatencyModel, fit_latency
 from edgekd.students.resnet import ResNet
-from edgekd.students.supernet.pieces import Cost, Table
+from edgekd.students.supernet.block_costs import Cost, Table
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 SPEC = TaskSpec(name="paper", input=InputSpec(shape=(3, 32, 32)), head=HeadSpec(classes=10), data="0" * 64)
@@ -18,16 +18,16 @@ SPACE = FAMILY.space(SPEC)
 
 
 @cache
-def pieces():
-    return FAMILY.pieces(SPEC)
+def block_costs():
+    return FAMILY.block_costs(SPEC)
 
 
 def truth():
     """Every part has a rate of its own, in microseconds."""
-    rates = {piece.name: 1e-5 * (1 + number) for number, piece in enumerate(pieces())}
+    rates = {block.name: 1e-5 * (1 + number) for number, block in enumerate(block_costs())}
     tables = [
         Table(p.axes, rates[p.name] * p.counts["macs"] + 0.7 * p.counts["operators"] + 1e-5 * p.counts["bytes"])
-        for p in pieces()
+        for p in block_costs()
     ]
     return Cost(12.0, tuple(tables))
 
@@ -39,20 +39,20 @@ def sample(count, noise, seed=0):
 
 
 def unseen_error(model: LatencyModel):
-    cost = model.cost(pieces())
+    cost = model.cost(block_costs())
     archs = [SPACE.at(index) for index in SPACE.indices(200, 99)]
     return np.array([cost.of(arch, SPACE.axes) / truth().of(arch, SPACE.axes) - 1 for arch in archs])
 
 
 def test_a_known_table_is_found():
-    model = fit_latency(pieces(), SPACE.axes, *sample(40, 0.0), 500.0)
+    model = fit_latency(block_costs(), SPACE.axes, *sample(40, 0.0), 500.0)
     assert np.abs(unseen_error(model)).max() < 0.02
     assert model.samples == 40
     assert min(model.coefficients.values()) > 0
 
 
 def test_the_error_told_is_that_of_unseen_archs():
-    model = fit_latency(pieces(), SPACE.axes, *sample(30, 0.03), 500.0)
+    model = fit_latency(block_costs(), SPACE.axes, *sample(30, 0.03), 500.0)
     true = np.median(np.abs(unseen_error(model)))
     assert model.error_median == pytest.approx(0.03, abs=0.03)
     assert true < 2 * model.error_median + 0.01
@@ -64,7 +64,7 @@ def test_it_is_best_near_the_budget():
     archs, times = zip(*bent, strict=True)
 
     def error(near_us, at):
-        cost = fit_latency(pieces(), SPACE.axes, archs, times, near_us).cost(pieces())
+        cost = fit_latency(block_costs(), SPACE.axes, archs, times, near_us).cost(block_costs())
         errors = [abs(cost.of(arch, SPACE.axes) / us - 1) for arch, us in bent if 0.5 < us / at < 2]
         return np.median(errors)
 
@@ -74,19 +74,19 @@ def test_it_is_best_near_the_budget():
 
 
 def test_vectors_of_channels_are_noticed():
-    steps = Cost(5.0, tuple(Table(p.axes, 1e-5 * p.counts["macs16"]) for p in pieces()))
+    steps = Cost(5.0, tuple(Table(p.axes, 1e-5 * p.counts["macs16"]) for p in block_costs()))
     archs = [SPACE.at(index) for index in SPACE.indices(30, 0)]
-    model = fit_latency(pieces(), SPACE.axes, archs, [steps.of(arch, SPACE.axes) for arch in archs], 100.0)
+    model = fit_latency(block_costs(), SPACE.axes, archs, [steps.of(arch, SPACE.axes) for arch in archs], 100.0)
     assert model.form.startswith("macs16")
     assert model.error_worst < 1e-3
 
 
 def test_the_same_figures_give_the_same_model():
-    one, other = (fit_latency(pieces(), SPACE.axes, *sample(16, 0.05), 300.0) for _ in range(2))
+    one, other = (fit_latency(block_costs(), SPACE.axes, *sample(16, 0.05), 300.0) for _ in range(2))
     assert one == other
 
 
 def test_three_are_too_few():
     archs, times = sample(3, 0.0)
     with pytest.raises(ValueError, match="four of each"):
-        fit_latency(pieces(), SPACE.axes, archs, times, 1.0)
+        fit_latency(block_costs(), SPACE.axes, archs, times, 1.0)

@@ -15,7 +15,7 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch, Space
 from edgekd.search.trials.sampler import RelaxedSampler
 from edgekd.store.relax_options import RelaxOptions
-from edgekd.students.supernet.pieces import Piece
+from edgekd.students.supernet.block_costs import BlockCost
 from edgekd.testing.fakes.bars import BarTask
 
 OPTIONS = RelaxOptions(table=12, epochs=6, tries=4)
@@ -59,11 +59,11 @@ class ToyFamily:
     def relaxed(self, spec: Any) -> ToyNetwork:
         return ToyNetwork(self._space)
 
-    def pieces(self, spec: Any) -> tuple[Piece, ...]:
+    def block_costs(self, spec: Any) -> tuple[BlockCost, ...]:
         shape = [len(axis.choices) for axis in self._space.axes]
         macs = np.array([self._macs(arch) for arch in self._space], dtype=float).reshape(shape)
         counts = {"macs": macs, "bytes": macs / 20, "weights": macs / 100, "operators": np.ones(shape)}
-        return (Piece("all", tuple(axis.name for axis in self._space.axes), counts),)
+        return (BlockCost("all", tuple(axis.name for axis in self._space.axes), counts),)
 
 
 def bandwidth(working_bytes: int) -> Figure:

@@ -18,7 +18,7 @@ from edgekd.search.relaxed.costs import (
 from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_readings
 from edgekd.search.space.feasible import p5_budget_us
 from edgekd.store.run import Run
-from edgekd.students.supernet.pieces import Cost
+from edgekd.students.supernet.block_costs import Cost
 from edgekd.targets.target import Target
 
 

@@ -12,7 +12,7 @@ from edgekd.ir.space import Axis, Condition, Space
 from edgekd.search._protocol import Guide
 from edgekd.search.relaxed.nearby import nearest_archs, next_of
 from edgekd.store.records import Deployment
-from edgekd.students.supernet.pieces import Cost, Table
+from edgekd.students.supernet.block_costs import Cost, Table
 
 AXES = (
     Axis(name="a", choices=(1, 2, 3)),

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from edgekd.ir.space import Arch, Axis, Condition, Space
+from edgekd.students.supernet.block_costs import BlockCost, Cost, Table
 from edgekd.students.supernet.choices import Choices, expected
-from edgekd.students.supernet.pieces import Cost, Piece, Table
 
 AXES = (
     Axis(name="depth", choices=(1, 2, 3)),
@@ -116,8 +116,8 @@ def test_low_temperatures_sample_single_archs():
 
 
 def test_a_piece_gives_its_tables():
-    piece = Piece("a", ("width1",), {"macs": np.array([1.0, 2.0])})
-    assert Cost.counted([piece], "macs", 3.0).of(Arch.of({"width1": 16}), [AXES[2]]) == 6.0
+    block = BlockCost("a", ("width1",), {"macs": np.array([1.0, 2.0])})
+    assert Cost.counted([block], "macs", 3.0).of(Arch.of({"width1": 16}), [AXES[2]]) == 6.0
 
 
 def test_an_axis_that_does_not_exist_costs_nothing_and_is_no_part_of_the_mode():

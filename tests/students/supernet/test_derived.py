@@ -7,8 +7,8 @@ import pytest
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Condition, Space
 from edgekd.students.analysis import Part
-from edgekd.students.supernet.derived import derived_pieces
-from edgekd.students.supernet.pieces import Cost
+from edgekd.students.supernet.block_costs import Cost
+from edgekd.students.supernet.derived import derived_block_costs
 
 WIDTHS = tuple(range(8, 136, 8))
 SPACE = Space(
@@ -48,7 +48,7 @@ def counted(made):
 
 def test_they_add_up_to_every_arch_from_a_few_traces():
     made: list[Arch] = []
-    pieces = derived_pieces(SPACE, counted(made))
+    block_costs = derived_block_costs(SPACE, counted(made))
     for arch in SPACE:
         found = parts(arch)
         wanted = {
@@ -58,10 +58,10 @@ def test_they_add_up_to_every_arch_from_a_few_traces():
             "operators": len(found),
             "macs16": sum(part.macs // part.outputs * -(-part.outputs // 16) * 16 for part in found),
         }
-        assert {name: Cost.counted(pieces, name).of(arch, SPACE.axes) for name in wanted} == wanted, str(arch)
+        assert {name: Cost.counted(block_costs, name).of(arch, SPACE.axes) for name in wanted} == wanted, str(arch)
     assert SPACE.size == 2576
     assert len(made) == len(set(made)) < 200  # three widths of sixteen tell the others
-    apart = [piece.axes for piece in pieces if piece.name.startswith("depthwise ")]
+    apart = [block.axes for block in block_costs if block.name.startswith("depthwise ")]
     assert apart == [("depth", "kind", "second")]
 
 
@@ -72,7 +72,7 @@ def test_costs_that_are_no_sums_are_refused():
         ]
 
     with pytest.raises(ConfigurationError, match="are no sum over parts"):
-        derived_pieces(SPACE, lambda arch: together(arch) if arch["depth"] == 3 else parts(arch))
+        derived_block_costs(SPACE, lambda arch: together(arch) if arch["depth"] == 3 else parts(arch))
 
 
 def test_too_many_axes_at_a_time_are_refused():
@@ -83,4 +83,4 @@ def test_too_many_axes_at_a_time_are_refused():
         return [convolution("all", 3, 1 + sum(grown[choice] * 10**at for at, (_, choice) in enumerate(arch.choices)))]
 
     with pytest.raises(ConfigurationError, match=r"keep0 and keep1 .* 262,144 combinations"):
-        derived_pieces(space, one)
+        derived_block_costs(space, one)

@@ -64,4 +64,4 @@ def test_what_shares_no_work_is_refused(axis):
     with pytest.raises(ConfigurationError, match=f"{next(iter(axis))} can't be relaxed"):
         family.relaxed(SPEC)
     with pytest.raises(ConfigurationError):
-        family.pieces(SPEC)
+        family.block_costs(SPEC)

@@ -13,12 +13,12 @@ from torch import Tensor
 from edgekd.store.atomic import write_bytes
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["IMAGES_FILE", "keep_images", "kept_images"]
+__all__ = ["IMAGES_FILE", "read_images", "write_images"]
 
 IMAGES_FILE = "images.safetensors"
 
 
-def kept_images(folder: Path, count: int) -> NDArray[np.generic] | None:
+def read_images(folder: Path, count: int) -> NDArray[np.generic] | None:
     """Read the first ``count`` images of a folder; None if there are fewer or the file is damaged."""
     path = folder / IMAGES_FILE
     try:
@@ -28,7 +28,7 @@ def kept_images(folder: Path, count: int) -> NDArray[np.generic] | None:
     return images[:count] if images is not None and len(images) >= count else None
 
 
-def keep_images(folder: Path, raw: Tensor, spec: InputSpec) -> NDArray[np.generic]:
+def write_images(folder: Path, raw: Tensor, spec: InputSpec) -> NDArray[np.generic]:
     """Write images (N, C, H, W) in the input's raw type, and return them so. Raises OSError."""
     values = raw.cpu().numpy()
     low, high = spec.raw_range

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.distill.heads.unfit import unfit
+from edgekd.distill.heads.validation import head_problems
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.stages import StageContext
@@ -63,10 +63,10 @@ def test_losses_on_logits_and_maps_are_not_refused(heads: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("heads", "loss", "words"),
     [
-        ("detection", {"kd": {"standardize": True}}, "`things`: 0 is where"),
-        ("detection", {"dkd": {}}, "no such loss for the detection head `things`"),
-        ("detection", {"mlkd": {}}, "no such loss for the detection head `things`"),
-        ("segmentation", {"mlkd": {}}, "for the segmentation head `mask` every cell is one"),
+        ("detection", {"kd": {"standardize": True}}, "`things`: a logit of 0 is a probability of one half"),
+        ("detection", {"dkd": {}}, "it has no form for the detection head `things`"),
+        ("detection", {"mlkd": {}}, "it has no form for the detection head `things`"),
+        ("segmentation", {"mlkd": {}}, "for the segmentation head `mask` every cell is an output"),
     ],
 )
 def test_losses_that_say_nothing_of_a_map_are_refused(
@@ -84,8 +84,8 @@ def test_two_classes_have_no_standardized_logits() -> None:
     loss = Combined.model_validate({"kd": {"standardize": True}})
     for classes, refused in ((2, True), (3, False)):
         spec = task.spec.but(head=scene.but(classes=classes, labels=()))
-        found = unfit(student(task, 0), spec, (), "none", 0.0, None, loss)
-        assert ["likelier" in problem.message for problem in found] == [True] * refused
+        found = head_problems(student(task, 0), spec, (), "none", 0.0, None, loss)
+        assert ["only the order" in problem.message for problem in found] == [True] * refused
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_two_classes_have_no_standardized_logits() -> None:
     [
         ({"label_smoothing": 0.1}, "smoothed"),
         ({"loss": {"ce": {"label_smoothing": 0.1}}}, "smoothed"),
-        ({"augment": {"rotate": 10}}, "move pixels"),
+        ({"augment": {"rotate": 10}}, "be moved along with these augmentations"),
         ({"balance": "gradnorm", "freeze": ["blocks"]}, "frozen"),
     ],
 )

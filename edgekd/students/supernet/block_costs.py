@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from edgekd.ir.space import Arch, Axis
 
-__all__ = ["DEPTHWISE", "Cost", "Floats", "Piece", "Table", "ranks_of"]
+__all__ = ["DEPTHWISE", "BlockCost", "Cost", "Floats", "Table", "ranks_of"]
 
 DEPTHWISE = "depthwise "
-"""Begins the name of a piece of depthwise convolutions alone."""
+"""Prefix of the name of a block cost of depthwise convolutions only."""
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Piece:
+class BlockCost:
     """Block cost: counts of a part of every arch at float32 and batch 1, as in `edgekd.students.analysis`.
 
     ``counts`` has the keys ``macs``, ``bytes`` (every operator's inputs, outputs and weights), ``weights`` (elements)
@@ -64,9 +64,9 @@ class Cost:
     tables: tuple[Table, ...]
 
     @classmethod
-    def counted(cls, pieces: Sequence[Piece], count: str, scale: float = 1.0) -> Cost:
+    def counted(cls, block_costs: Sequence[BlockCost], count: str, scale: float = 1.0) -> Cost:
         """Return a count summed over all block costs, times ``scale``."""
-        return cls(0.0, tuple(Table(piece.axes, scale * piece.counts[count]) for piece in pieces))
+        return cls(0.0, tuple(Table(block.axes, scale * block.counts[count]) for block in block_costs))
 
     def of(self, arch: Arch, axes: Sequence[Axis]) -> float:
         """Return the cost of one arch of the space with these axes."""

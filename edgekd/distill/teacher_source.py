@@ -1,4 +1,4 @@
-"""Sources of teacher logits and features: `Stored` reads the cache, `Asked` runs the teacher on each batch."""
+"""Sources of teacher logits and features: `CachedTeacher` (from the cache), `LiveTeacher` (computed on each batch)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from edgekd.store.atomic import write_json
 from edgekd.students.points import LOGITS, Point, layout_of, tapped
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, Teacher
-from edgekd.teachers.cache import Answers
+from edgekd.teachers.cache import CachedOutputs
 from edgekd.teachers.observed import Seen, observing, prepared_input
 
-__all__ = ["AnswerSource", "Asked", "Stored", "asking"]
+__all__ = ["CachedTeacher", "LiveTeacher", "TeacherSource", "live_teacher"]
 
-Taught = tuple[Tensor, Mapping[str, Tensor]]
+TeacherOutputs = tuple[Tensor, Mapping[str, Tensor]]
 _TRIED = 32  # samples of a probe
 
 
-class AnswerSource(Protocol):
+class TeacherSource(Protocol):
     """Teacher logits and features for one batch of a training."""
 
-    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
+    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> TeacherOutputs:
         """Return logits (N, classes) and features by point name, on the CPU, without gradient.
 
         ``view`` is the number of the training's view, from 0; ``indices`` (N,) are the samples; ``pixels`` are the
@@ -43,35 +43,35 @@ class AnswerSource(Protocol):
         ...
 
 
-class Stored:
+class CachedTeacher:
     """Teacher logits and features from the cache."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, outputs: CachedOutputs) -> None:
+        self._outputs = outputs
 
-    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
+    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> TeacherOutputs:
         """Read the rows of this view from the cache's memory-mapped files, or from memory where they are held there."""
         del pixels
         rows = indices.numpy()
-        features = {name: torch.from_numpy(stored[view][rows]) for name, stored in self._answers.features.items()}
-        return torch.from_numpy(self._answers.logits[view][rows]), features
+        features = {name: torch.from_numpy(stored[view][rows]) for name, stored in self._outputs.features.items()}
+        return torch.from_numpy(self._outputs.logits[view][rows]), features
 
     def finite(self) -> bool:
         """Return whether all stored logits are finite; features are stored only if finite."""
-        return all(np.isfinite(block).all() for block in self._answers.logits)
+        return all(np.isfinite(block).all() for block in self._outputs.logits)
 
 
-class Asked:
+class LiveTeacher:
     """Teacher logits and features computed once a batch, on exactly the pixels that the student gets.
 
-    Made by `asking`.
+    Made by `live_teacher`.
     """
 
     def __init__(self, ask: Seen) -> None:
         self._ask = ask
         self._finite = True
 
-    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> Taught:
+    def __call__(self, view: int, indices: Tensor, pixels: Tensor) -> TeacherOutputs:
         """Run the teacher once on ``pixels``."""
         del view, indices
         logits, features = self._ask(pixels.float())
@@ -84,15 +84,15 @@ class Asked:
 
 
 @contextmanager
-def asking(
+def live_teacher(
     teacher: Teacher,
     given: InputSpec,
     points: Sequence[Point] = (),
     precisions: Sequence[Precision] = ("float32",),
     device: torch.device | None = None,
     kept: Path | None = None,
-) -> Iterator[Asked]:
-    """Yield an `AnswerSource` that runs ``teacher`` on raw inputs.
+) -> Iterator[LiveTeacher]:
+    """Yield an `TeacherSource` that runs ``teacher`` on raw inputs.
 
     If the teacher's network is accessible, it runs on ``device``, in the fastest layout and precision (probed for at
     most two seconds). The choice is written to the file ``kept`` and read from there next time: another layout rounds
@@ -101,7 +101,7 @@ def asking(
     """
     if not isinstance(teacher, OpenTeacher):
         with observing(teacher, given, points) as ask:
-            yield Asked(ask)
+            yield LiveTeacher(ask)
         return
     device = device or torch.device("cpu")
     layouts = (False, True) if given.is_image else (False,)
@@ -112,7 +112,7 @@ def asking(
         for last in layouts
     }
 
-    def answered(execution: Execution, batch: Tensor) -> Tensor:
+    def run_teacher(execution: Execution, batch: Tensor) -> Tensor:
         inputs = teacher.prepared(batch.to(device)).contiguous(memory_format=execution.memory_format)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, execution.precision == "bfloat16"):
             logits = teacher.rows(networks[execution.channels_last](inputs))
@@ -122,20 +122,20 @@ def asking(
 
     tried = torch.from_numpy(given.example(_TRIED))
     options = [Execution(precision=p, channels_last=last) for p in precisions for last in layouts]
-    chosen = _kept(kept, options) or fastest(options, lambda option: answered(option, tried))
+    chosen = _kept(kept, options) or fastest(options, lambda option: run_teacher(option, tried))
     if kept is not None:
         write_json(kept, chosen)
     network = networks[chosen.channels_last]
     layout = layout_of(network, prepared_input(teacher, given))
     with tapped(network, layout, [point.name for point in points]) as seen:
 
-        def ask(batch: Tensor) -> Taught:
-            logits = answered(chosen, batch)
+        def ask(batch: Tensor) -> TeacherOutputs:
+            logits = run_teacher(chosen, batch)
             found = {**seen, LOGITS: logits}
             # a tensor of inference mode can't take part in a loss
             return logits.clone(), {point.name: found[point.name].float().clone() for point in points}
 
-        yield Asked(ask)
+        yield LiveTeacher(ask)
 
 
 def _kept(path: Path | None, options: Sequence[Execution]) -> Execution | None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.students.answers import answering_logits, described, logits_in
+from edgekd.students.logits import answering_logits, described, logits_in
 
 LOGITS, FEATURES, MAPS = torch.ones(2, 3), torch.zeros(2, 5), torch.zeros(2, 4, 8, 8)
 
