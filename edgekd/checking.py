@@ -71,7 +71,7 @@ class CheckAnswer(Shown):
             looked = f"{self.filters.considered:,} looked at{shown}"
             lines.append(f"space      {self.filters.space_size:,} archs, {looked}: {self.filters.left:,} may fit")
         lines.append(f"deployed   {len(self.deployments)} to measure: {_by_backend(self.deployments)}")
-        rate = f"about {self.images_per_s:,.0f} images/s here"
+        rate = f"about {self.images_per_s:,.0f} samples/s here"
         each = f"a finalist {format_s(self.finalist_s)}"
         if self.candidate_s is not None:
             each = f"a candidate {format_s(self.candidate_s)}, {each}"
@@ -248,7 +248,7 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
         events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
         if sizes_of(project.task).validated_on == "train":
             events.line(
-                "           validation is carved out of training images, where a model that has learnt them scores "
+                "           validation is carved out of training samples, where a model that has learnt them scores "
                 "too high: give x_validation, or write accuracy: {drop: ...} into the target"
             )
         target = target.but(accuracy=AccuracyFloor(drop=DROP))

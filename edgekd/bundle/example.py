@@ -39,6 +39,7 @@ def example_source(
     own = ', or a sentence: python example.py "SENTENCE" (tokenizers)' if spec.input.text else own
     return (
         f'"""Answers the first sample that came with this model{own}. Needs numpy and the runtime, nothing else."""\n\n'
+        f"{'import io' + chr(10) if spec.input.sound else ''}"
         f"{'import json' + chr(10) if own else ''}import pathlib\n{'import sys' + chr(10) if own else ''}"
         f"{'import wave' + chr(10) if spec.input.sound else ''}\n"
         "import numpy as np\n"
@@ -115,7 +116,11 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
 def _sound_steps(sound: SoundSpec) -> list[str]:
     """Lines that read a WAV file instead, where one is named."""
     lines = [
-        "with wave.open(sys.argv[1]) as file:",
+        "content = pathlib.Path(sys.argv[1]).read_bytes()",
+        'at = content.find(b"fmt ", 12) + 8',
+        'if content[at : at + 2] == b"\\xfe\\xff":  # the format of its values is told further on',
+        "    content = content[:at] + content[at + 24 : at + 26] + content[at + 2 :]",
+        "with wave.open(io.BytesIO(content)) as file:",
         "    rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()",
         "    frames = np.frombuffer(file.readframes(file.getnframes()), np.uint8).reshape(-1, channels, width)",
         f"if rate != {sound.rate}:",

@@ -324,7 +324,7 @@ class _Training:
         epoch, count = min(len(at.points) + 1, self.plan.epochs), self.execution.threads
         threads = "" if count is None else f" on {count} thread{'s' if count > 1 else ''}"
         speed = at.steps_per_s * len(self.data.inputs) / self.steps
-        return f"epoch {epoch}/{self.plan.epochs}{last_score(at.points)}, {speed:,.0f} images/s{threads}"
+        return f"epoch {epoch}/{self.plan.epochs}{last_score(at.points)}, {speed:,.0f} samples/s{threads}"
 
     def diagnosis(self, epoch: int) -> tuple[str, str]:
         """Return problem and remedy of a divergence: the inputs, the teacher, or the training itself."""

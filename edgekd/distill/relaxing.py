@@ -215,7 +215,7 @@ class _Relaxing:
         """Format entropy, costs and speed."""
         shares, bits = self._shares(at.number - 1)
         costs = ", ".join(f"{name} {share:.0%} of its bound" for name, share in shares.items())
-        return f"{bits:.1f} bits open, {costs}, {at.steps_per_s * len(self.learnt) / self.steps:,.0f} images/s"
+        return f"{bits:.1f} bits open, {costs}, {at.steps_per_s * len(self.learnt) / self.steps:,.0f} samples/s"
 
     def _shares(self, number: int) -> tuple[dict[str, float], float]:
         temperature = self._temperature(number)

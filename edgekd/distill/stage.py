@@ -132,7 +132,7 @@ class Distill(Record):
         problems = self._of_heads(student, context)
         spec, teacher = context.task.spec, context.teacher
         if not len(context.task.split("train")):
-            problems.append(Problem(f"distill: task `{spec.name}` has no training images", _DATA_FREE))
+            problems.append(Problem(f"distill: task `{spec.name}` has no training samples", _DATA_FREE))
         if self.loss.needs_teacher and teacher is None:
             message = "distill: the loss needs a teacher, and the project has none"
             problems.append(Problem(message, "add a teacher, or train on labels alone with loss: {ce: {}}"))

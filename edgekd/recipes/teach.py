@@ -128,7 +128,7 @@ class TrainedTeacher(Record):
         spec = task.spec
         if not len(task.split("train")):
             raise ConfigurationError.one(
-                f"a teacher of kind train is trained here, and task `{spec.name}` has no training images",
+                f"a teacher of kind train is trained here, and task `{spec.name}` has no training samples",
                 "bring one that is trained: kind torch, onnx, tflite, ...",
             )
         family = self._family(spec)

@@ -167,7 +167,7 @@ class CarvedImages:
         own = np.flatnonzero(~np.isin(keys, self._test.keys))
         if len(own) < _LEAST_VALIDATED:
             raise ConfigurationError.one(
-                f"{self.what}: there are no training images, and {len(own)} for validation that are not in test",
+                f"{self.what}: there are no training samples, and {len(own)} for validation that are not in test",
                 f"give {_LEAST_VALIDATED} or more",
             )
         count = min(self.calibration_count, len(own) // 2)

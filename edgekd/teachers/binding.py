@@ -35,7 +35,7 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` can't take this task's images {spec.input.shape}: {reason}",
+            f"teacher `{bound.name}` can't take this task's {spec.input.what} {spec.input.shape}: {reason}",
             "give a teacher for this input, or its `resize`",
         ) from error
     if not spec.plain:

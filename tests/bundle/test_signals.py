@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pathlib
 import sys
 import wave
 from pathlib import Path
@@ -16,7 +18,9 @@ from edgekd.bundle.preprocess import preprocess_of
 from edgekd.export._protocol import ExportOptions
 from edgekd.tasks._protocol import HeadSpec, InputSpec, SoundSpec, TaskSpec
 from edgekd.tasks.signals.sounds import decode_sound
-from tests.tasks.tones import tone, write_wav
+from tests.tasks.tones import extensible, tone, write_wav
+
+MODULES = {"io": io, "np": np, "pathlib": pathlib, "sys": sys, "wave": wave}  # as its own lines import them
 
 
 def spec_of(channels: int = 1) -> TaskSpec:
@@ -33,7 +37,9 @@ def test_the_axes_are_a_signals() -> None:
     assert (stated.input.layout, stated.input.shape) == ("ntc", (1, 300, 1))
     assert stated.input.steps[-1] == "order the axes as batch, time, channel"
     assert stated.sound is not None
-    assert stated.sound.rate == 8000
+    assert (stated.sound.rate, stated.sound.samples, stated.sound.channels) == (8000, 300, 1)
+    assert stated.sound.steps[0] == "its sample rate must be 8000 Hz"
+    assert stated.sound.steps[-1].startswith("the middle 300 samples")
     first = preprocess_of(spec_of(), ExportOptions(layout="nchw"), None, None)
     assert (first.input.layout, first.input.shape, first.input.steps) == ("nct", (1, 1, 300), ())
 
@@ -48,13 +54,15 @@ def test_the_example_reads_a_wav_file_as_the_task_does(
 ) -> None:
     values = np.stack([tone(440, seconds, seed) for seed in range(stored)])
     path = write_wav(tmp_path / "a.wav", values, width=width)
+    if width == 3:
+        path.write_bytes(extensible(path.read_bytes()))
     spec = spec_of(channels)
     options = ExportOptions(preprocess="stated" if stated else "fold")
     source = example_source("model.onnx", Backend.model_validate("onnxruntime/cpu"), 1, options, spec, None)
     lines = source.partition("samples = np.load")[2].partition("\n\n")[0].partition("\n")[2]
     monkeypatch.setattr(sys, "argv", ["example.py", str(path)])
     given: dict[str, Any] = {
-        "np": np, "sys": sys, "wave": wave, "samples": {"inputs": np.zeros((1, channels, 300), np.float32)},
+        **MODULES, "samples": {"inputs": np.zeros((1, channels, 300), np.float32)},
     }  # fmt: skip
     exec(lines, given)  # our own text
     raw = decode_sound(path.read_bytes(), spec.input.sound or SoundSpec(rate=1, samples=1), path)[None]
@@ -79,4 +87,4 @@ def test_the_example_says_what_is_wrong_with_a_recording(
     lines = source.partition("samples = np.load")[2].partition("\n\n")[0].partition("\n")[2]
     monkeypatch.setattr(sys, "argv", ["example.py", str(path)])
     with pytest.raises(SystemExit, match=said):
-        exec(lines, {"np": np, "sys": sys, "wave": wave, "samples": {"inputs": np.zeros((1, 2, 300), np.float32)}})
+        exec(lines, {**MODULES, "samples": {"inputs": np.zeros((1, 2, 300), np.float32)}})

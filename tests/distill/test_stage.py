@@ -138,7 +138,7 @@ def test_without_training_images_it_is_refused(student, context, task, tmp_path,
     nothing = replace(train, inputs=train.inputs[:0], labels=train.labels[:0])
     monkeypatch.setattr(task, "split", lambda name: nothing if name == "train" else whole(name))
     (problem,) = Distill(loss="ce").check(student, context(tmp_path))
-    assert problem.message == "distill: task `bars` has no training images"
+    assert problem.message == "distill: task `bars` has no training samples"
     assert "data-free" in problem.remedy
 
 

@@ -33,7 +33,7 @@ def test_from_a_teacher_alone_to_a_bundle(edgekd):
     )
     refused = edgekd("search", "project.yaml", "--run", "run")
     assert refused.returncode == 3
-    assert "has no training images" in refused.stderr
+    assert "has no training samples" in refused.stderr
     assert "data-free" in refused.stderr
     before = (edgekd.folder / "project.yaml").read_text()
     line = next(line for line in before.splitlines() if "- distill:" in line)

@@ -56,7 +56,9 @@ def test_it_needs_images_to_learn_from(task, tmp_path, monkeypatch):
     whole, train = task.split, task.split("train")
     nothing = replace(train, inputs=train.inputs[:0], labels=train.labels[:0])
     monkeypatch.setattr(task, "split", lambda name: nothing if name == "train" else whole(name))
-    with pytest.raises(ConfigurationError, match=r"kind train is trained here, and task `bars` has no training images"):
+    with pytest.raises(
+        ConfigurationError, match=r"kind train is trained here, and task `bars` has no training samples"
+    ):
         TrainedTeacher().prepare(task, tmp_path)
 
 

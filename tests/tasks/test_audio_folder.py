@@ -12,7 +12,7 @@ from edgekd.tasks._protocol import SoundSpec
 from edgekd.tasks.signals.audio_folder import AudioFolder
 from edgekd.tasks.signals.sounds import decode_sound
 from edgekd.testing.contracts.task import TaskContract
-from tests.tasks.tones import RATE, tone, write_wav
+from tests.tasks.tones import RATE, extensible, tone, write_wav
 
 
 def fill(root: Path, each: int = 12, rate: int = RATE) -> Path:
@@ -140,12 +140,8 @@ def test_recordings_are_listed_with_their_splits_and_decoded_once(tmp_path, monk
 def test_integers_in_the_extensible_format_are_read(tmp_path):
     values = tone(440, 0.01, 0)
     path = write_wav(tmp_path / "a.wav", values)
-    data = path.read_bytes()
-    inner = b"\x16\x00" + data[34:36] + bytes(4) + b"\x01\x00" + bytes.fromhex("000000001000800000aa00389b71")
-    body = b"WAVEfmt " + (40).to_bytes(4, "little") + b"\xfe\xff" + data[22:36] + inner + data[36:]
-    wide = b"RIFF" + len(body).to_bytes(4, "little") + body
-    spec = SoundSpec(rate=RATE, samples=len(values))
-    assert np.array_equal(decode_sound(wide, spec, path), decode_sound(data, spec, path))
+    data, spec = path.read_bytes(), SoundSpec(rate=RATE, samples=len(values))
+    assert np.array_equal(decode_sound(extensible(data), spec, path), decode_sound(data, spec, path))
 
 
 def test_alike_recordings_of_silence_are_refused_with_a_reason(tmp_path):

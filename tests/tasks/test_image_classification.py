@@ -70,7 +70,7 @@ def test_without_training_images_some_for_validation_calibrate(tmp_path):
     assert [len(found.split(name)) for name in ("train", "validation", "calibration", "test")] == [0, 30, 30, 60]
     assert found.spec.input.shape == (3, 8, 8)
     assert found.spec.input.mean == pytest.approx((found.split("calibration").inputs.mean(),), rel=1e-4)
-    with pytest.raises(ConfigurationError, match="there are no training images, and 19 for validation"):
+    with pytest.raises(ConfigurationError, match="there are no training samples, and 19 for validation"):
         _ = task(tmp_path, untaught(train=19)).spec
 
 

@@ -26,6 +26,13 @@ def write_wav(path: Path, values: NDArray[np.floating], rate: int = RATE, width:
     return path
 
 
+def extensible(data: bytes) -> bytes:
+    """A WAV file whose header has the extensible format, as recorders write it for 24 bits and several channels."""
+    inner = b"\x16\x00" + data[34:36] + bytes(4) + b"\x01\x00" + bytes.fromhex("000000001000800000aa00389b71")
+    body = b"WAVEfmt " + (40).to_bytes(4, "little") + b"\xfe\xff" + data[22:36] + inner + data[36:]
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
 def tone(hertz: float, seconds: float, seed: int, rate: int = RATE) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     times = np.arange(round(seconds * rate)) / rate

@@ -274,13 +274,13 @@ def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
     except MODEL_ERRORS as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigurationError.one(
-            f"`{family.model.target}` can't take this task's images {spec.input.shape}: {reason}",
+            f"`{family.model.target}` can't take this task's {spec.input.what} {spec.input.shape}: {reason}",
             "give a model for this input",
         ) from error
     if not isinstance(answer, Tensor) or tuple(answer.shape) != (2, spec.head.classes):
         found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ConfigurationError.one(
-            f"`{family.model.target}` returns {found} for two images, "
+            f"`{family.model.target}` returns {found} for two {spec.input.what}, "
             f"and task `{spec.name}` has {spec.head.classes} classes",
             "give a model that returns logits (N, classes) for the same classes",
         )
