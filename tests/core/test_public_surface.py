@@ -54,9 +54,9 @@ def test_edgekd_has_what_its_api_has_and_says_so() -> None:
 
 
 CORE = (
-    "artefacts", "documents", "errors", "events", "evidence", "external_weights", "inheritance", "ir.encoding",
+    "artefacts", "documents", "errors", "events", "evidence", "external_weights", "extends", "ir.encoding",
     "ir.features", "ir.kernels", "ir.operators", "ir.plan", "ir.space", "ir.support", "plugins", "progress", "records",
-    "references", "shelves", "units", "wire", "wrapping",
+    "code_references", "search_path", "units", "protobuf_wire", "wrapping",
 )  # fmt: skip
 
 
