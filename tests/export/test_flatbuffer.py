@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.export._protocol import ExportOptions
+from edgekd.export.deployable import Deployable
 from edgekd.export.tflite.flatbuffer import (
     add_operator,
     add_tensor,
@@ -16,6 +18,8 @@ from edgekd.export.tflite.flatbuffer import (
     set_metadata,
     write_model,
 )
+from edgekd.export.tflite.io_wrapper import give_outside
+from tests.export.conftest import student_of
 
 
 def empty() -> Any:
@@ -50,3 +54,21 @@ def test_operators_of_codes_above_127_keep_old_readers_out() -> None:
         codes.LOGISTIC,
         codes.PLACEHOLDER_FOR_GREATER_OP_CODES,
     ]
+
+
+def test_the_outside_goes_around_the_first_graph() -> None:
+    """schema.fbs: of several subgraphs the first is the main model; others are bodies of its operators."""
+    model, student, types = empty(), student_of(), schema().TensorType
+    body = schema().SubGraphT()
+    body.tensors, body.operators = [schema().TensorT()], []
+    body.tensors[0].name, body.tensors[0].type, body.tensors[0].buffer = "body", types.FLOAT32, 0
+    body.inputs = body.outputs = np.asarray([0], np.int32)
+    model.subgraphs.append(body)
+    graph = model.subgraphs[0]
+    graph.tensors[0].shape = np.asarray([1, 16, 16, 3], np.int32)
+    graph.outputs = np.asarray([add_tensor(model, "y", [1, 10], types.FLOAT32)], np.int32)
+    add_operator(model, "RESHAPE", [0], [int(graph.outputs[0])], at=0)
+    give_outside(model, Deployable(student, ExportOptions(input="uint8")))
+    assert [graph.tensors[int(at)].name for at in (*graph.inputs, *graph.outputs)] == ["image", "logits"]
+    assert operator_name(model, graph.operators[0]) == "DEQUANTIZE"
+    assert (body.tensors[0].name, body.operators) == ("body", [])
