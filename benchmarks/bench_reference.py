@@ -63,7 +63,7 @@ def own_resnet8(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.images.classification import ImageClassification
 
@@ -74,11 +74,11 @@ def own_resnet8(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     session.close()
     found: dict[str, Any] = {}
     with Converter(folder / "convert") as converter:
-        maker = UntrainedMaker(described, family, converter, ExportOptions(), fingerprint, options.seed)
+        builder = UntrainedBuilder(described, family, converter, ExportOptions(), fingerprint, options.seed)
         for name in RUNTIMES:
             backend, models = Backend.model_validate(name), []
             for precision in (Precision.FLOAT32, Precision.INT8):
-                made = maker.make(
+                made = builder.make(
                     Candidate(
                         family="resnet",
                         arch=family.space(described.spec).at(0),

@@ -283,7 +283,7 @@ def measure_scales(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.images.classification import ImageClassification
 
@@ -294,7 +294,7 @@ def measure_scales(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             jobs = {}
             for scale in SCALES[1:4] if options.tiny else SCALES:
                 family = ResNet.model_validate({"space": resnet20(scale)})
-                maker = UntrainedMaker(
+                builder = UntrainedBuilder(
                     described, family, converter, ExportOptions.model_validate(EXPORT), session.describe(), options.seed
                 )
                 candidate = Candidate(
@@ -303,7 +303,7 @@ def measure_scales(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     plan=CompressionPlan(precision=Precision.INT8),
                     backend=BACKEND,
                 )
-                made = maker.make(candidate, folder / f"scale-{scale}" / "model")
+                made = builder.make(candidate, folder / f"scale-{scale}" / "model")
                 if made.artefact is None:
                     raise SystemExit(f"ResNet-20 at scale {scale}: {made.outcome.value} {made.detail}")
                 jobs[scale] = Job(artefact=made.artefact, backend=BACKEND)

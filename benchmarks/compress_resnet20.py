@@ -94,7 +94,7 @@ def measure_own(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from edgekd.export.converter import Converter
     from edgekd.export.score import score_artefact
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
     from edgekd.students.student import load_student
 
     target(folder, RUNTIMES["litert"], None)
@@ -104,7 +104,7 @@ def measure_own(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     session, jobs, folders_of = opened(), {}, {}
     try:
         with Converter(folder / "convert") as converter:
-            maker = UntrainedMaker(
+            builder = UntrainedBuilder(
                 read.task, read.family, converter, read.export, session.describe(), options.seed
             )  # the family gives trained weights
             for runtime, name in RUNTIMES.items():
@@ -114,7 +114,7 @@ def measure_own(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                         family="pruned", arch=whole, plan=CompressionPlan(precision=precision), backend=backend
                     )
                     place = folder / "own" / f"{runtime}-{precision.value}"
-                    made = maker.make(candidate, place / "model")
+                    made = builder.make(candidate, place / "model")
                     if made.artefact is None:
                         print(f"{runtime} {precision.value}: {made.outcome.value} {made.detail}")
                         continue
@@ -215,12 +215,12 @@ def beside_twin(cells: Cells, options: argparse.Namespace, folder: Path) -> dict
 def float_twin(run: Any, read: Project, session: DeviceSession, converter: Any, folder: Path) -> Artefact:
     """A run's winner in float32, as a file for the same runtime: as large and as fast as after its training."""
     from edgekd.ir.plan import CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
 
     chosen = next(finalist for finalist in run.finalists() if finalist.chosen)
     plain = chosen.candidate.but(plan=CompressionPlan(precision=Precision.FLOAT32))
-    maker = UntrainedMaker(read.task, read.family, converter, read.export, session.describe(), run.header.seed)
-    made = maker.make(plain, folder / "twin" / "model")
+    builder = UntrainedBuilder(read.task, read.family, converter, read.export, session.describe(), run.header.seed)
+    made = builder.make(plain, folder / "twin" / "model")
     if made.artefact is None:
         raise SystemExit(f"{plain}: {made.outcome.value} {made.detail}")
     return made.artefact

@@ -56,7 +56,7 @@ def measure_limits(options: argparse.Namespace, wanted: int, folder: Path) -> di
     from edgekd.export._protocol import ExportOptions
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
     from edgekd.students.resnet import ResNet
     from edgekd.tasks.digits import Digits
 
@@ -75,8 +75,8 @@ def measure_limits(options: argparse.Namespace, wanted: int, folder: Path) -> di
                     backend=backend,
                 )
                 export = ExportOptions.model_validate(EXPORT)
-                maker = UntrainedMaker(task, family, converter, export, session.describe(), options.seed)
-                made = maker.make(candidate, folder / "untrained" / f"{number:02d}" / "model")
+                builder = UntrainedBuilder(task, family, converter, export, session.describe(), options.seed)
+                made = builder.make(candidate, folder / "untrained" / f"{number:02d}" / "model")
                 job = None if made.artefact is None else Job(artefact=made.artefact, backend=backend)
                 rows.append((asked_for, job, made.detail))
         known = [job for _, job, _ in rows if job is not None]

@@ -129,7 +129,7 @@ def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]],
     from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
     from edgekd.measure.figures import figures_of
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
 
     backend, plan = Backend.model_validate(BACKEND), CompressionPlan(precision=Precision.FLOAT32)
     session = opened()
@@ -139,9 +139,9 @@ def measured(options: argparse.Namespace, students: Sequence[Mapping[str, Any]],
             for number, student in enumerate(students):
                 read_in = read(options, student, Path(scratch) / str(number))
                 family, spec = read_in.family, read_in.task.spec
-                maker = UntrainedMaker(read_in.task, family, converter, read_in.export, session.describe(), 0)
+                builder = UntrainedBuilder(read_in.task, family, converter, read_in.export, session.describe(), 0)
                 candidate = Candidate(family="resnet", arch=family.space(spec).at(0), plan=plan, backend=backend)
-                made = maker.make(candidate, Path(scratch) / f"model{number}" / "model")
+                made = builder.make(candidate, Path(scratch) / f"model{number}" / "model")
                 if made.artefact is None:
                     raise SystemExit(f"{candidate} can't be made: {made.detail}")
                 jobs.append(Job(artefact=made.artefact, backend=backend))

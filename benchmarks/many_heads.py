@@ -94,7 +94,7 @@ def latencies(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Each network on each runtime at each precision, in one batch."""
     from edgekd.export.converter import Converter
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
 
     session, jobs, refused = opened(), dict[str, Job](), dict[str, str]()
     try:
@@ -102,13 +102,15 @@ def latencies(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for asked, heads in ASKED.items():
                 read = read_project(project(options, heads, folder / asked))
                 arch = read.family.space(read.task.spec).at(0)
-                maker = UntrainedMaker(read.task, read.family, converter, read.export, session.describe(), options.seed)
+                builder = UntrainedBuilder(
+                    read.task, read.family, converter, read.export, session.describe(), options.seed
+                )
                 for name in BACKENDS:
                     for precision in COMPARED:
                         backend, key = Backend.model_validate(name), f"{name} {precision.value} {asked}"
                         plan = CompressionPlan(precision=precision)
                         candidate = Candidate(family="resnet", arch=arch, plan=plan, backend=backend)
-                        made = maker.make(candidate, folder / key.replace("/", "-").replace(" ", "-") / "model")
+                        made = builder.make(candidate, folder / key.replace("/", "-").replace(" ", "-") / "model")
                         if made.artefact is None:
                             refused[key] = f"{made.outcome.value} {made.detail}"
                         else:

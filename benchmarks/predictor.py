@@ -111,13 +111,13 @@ def make_files(
     from edgekd.ir.backends import asked_of_agent
     from edgekd.ir.numerics import Precision
     from edgekd.ir.plan import Candidate, CompressionPlan
-    from edgekd.search.trials.untrained import UntrainedMaker
+    from edgekd.search.trials.untrained import UntrainedBuilder
 
     torch.set_num_threads(1)
     project, refused = read(options, space, runs / f"worker{part}"), {}
     axes, here = project.family.space(project.task.spec), Fingerprint.model_validate(fingerprint(asked_of_agent()))
     with Converter(runs / f"worker{part}" / "convert") as converter:
-        maker = UntrainedMaker(project.task, project.family, converter, project.export, here, options.seed)
+        builder = UntrainedBuilder(project.task, project.family, converter, project.export, here, options.seed)
         for index in indices:
             for runtime, name in RUNTIMES.items():
                 for precision in PRECISIONS:
@@ -130,7 +130,7 @@ def make_files(
                         plan=CompressionPlan(precision=Precision(precision)),
                         backend=Backend.model_validate(name),
                     )
-                    made = maker.make(candidate, place / "model")
+                    made = builder.make(candidate, place / "model")
                     if made.artefact is None:
                         refused[place.name] = made.detail
                     else:
@@ -162,19 +162,19 @@ def measured(
     """One table: every arch's file timed, in interleaved batches of ten."""
     from edgekd.artefacts import Backend
     from edgekd.devices._protocol import Job, MeasurePlan
-    from edgekd.measure.contention import DriftBaseline, measure_calmly
+    from edgekd.measure.contention import DriftBaseline, measure_uncontended
     from edgekd.measure.figures import figures_of
 
     backend = Backend.model_validate(RUNTIMES[runtime])
     plan = MeasurePlan(processes=3, rounds=5, round_ms=12.0, warmup_ms=40.0, seed=options.seed)
     order = list(archs)
     random.Random(options.seed).shuffle(order)
-    rows, drifts, pace, session = [], [], DriftBaseline(), opened()
+    rows, drifts, drift_baseline, session = [], [], DriftBaseline(), opened()
     try:
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             jobs = [Job(artefact=_file(runs, space, index, runtime, precision), backend=backend) for index, _ in batch]
-            found = patiently(lambda jobs=jobs: measure_calmly(session, jobs, plan, pace))
+            found = patiently(lambda jobs=jobs: measure_uncontended(session, jobs, plan, drift_baseline))
             for (index, role), measurement in zip(batch, found, strict=True):
                 figures = {figure.metric: figure.value for figure in figures_of(measurement)}
                 rows.append(
@@ -299,9 +299,9 @@ def profiled(space: str, runtime: str, precision: str, held_out: Sequence[int], 
 
 def profile_of_this_computer() -> Any:
     """Its tables as it is now. Raises MissingError where there is none."""
-    from edgekd.predicting import known_of
+    from edgekd.predicting import tables_for
 
-    return known_of("this-computer", 1)
+    return tables_for("this-computer", 1)
 
 
 def asked_of_profile(options: argparse.Namespace, space: str) -> dict[str, Any]:
@@ -322,7 +322,7 @@ def of_profile(cell: Mapping[str, Any], truth: Mapping[int, float]) -> dict[str,
 def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path) -> dict[str, Any]:
     """Every predictor on every finished table; ours also from ten readings with a prior, and from the other space."""
     from edgekd.measure.prediction.predictor import fit_predictor
-    from edgekd.store.predicted import Reading
+    from edgekd.store.predicted import Observation
 
     found: dict[str, Any] = {}
     fitted: dict[str, Any] = {}
@@ -336,8 +336,8 @@ def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path)
         (known, times), (others, truth) = (
             (tuple(n for n, _ in side), np.array([us for _, us in side])) for side in sides.values()
         )
-        readings = [Reading(kernels=n, p5_us=float(us)) for n, us in zip(known, times, strict=True)]
-        mine = fit_predictor(readings)
+        observations = [Observation(kernels=n, p5_us=float(us)) for n, us in zip(known, times, strict=True)]
+        mine = fit_predictor(observations)
         found[name] = {
             "memory": memory_judged(networks, rows),
             "edgekd": of_predictor(mine, others, truth),
@@ -346,16 +346,16 @@ def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path)
                 for words, make in (("macs", macs_alone), ("roofline", roofline), ("boosting", boosting))
             },
         }
-        fitted[name] = mine, readings, others, truth
-    for name, (_, readings, others, truth) in fitted.items():
+        fitted[name] = mine, observations, others, truth
+    for name, (_, observations, others, truth) in fitted.items():
         space, runtime, precision = name.split("-")
         first = fitted.get(f"{space}-{PRIOR_OF[runtime]}-{precision}")
         if first is not None:
-            few = fit_predictor(readings[:FEW], prior=first[0])
+            few = fit_predictor(observations[:FEW], prior=first[0])
             found[name]["from_ten"] = of_predictor(few, others, truth)
-        elsewhere = fitted.get(f"{OTHER_SPACE[space]}-{runtime}-{precision}") if space in OTHER_SPACE else None
-        if elsewhere is not None:
-            found[name]["elsewhere"] = of_predictor(elsewhere[0], others, truth)
+        other_devices = fitted.get(f"{OTHER_SPACE[space]}-{runtime}-{precision}") if space in OTHER_SPACE else None
+        if other_devices is not None:
+            found[name]["elsewhere"] = of_predictor(other_devices[0], others, truth)
     return found
 
 

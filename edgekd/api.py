@@ -435,14 +435,14 @@ def predict(
     Raises ConfigurationError, MissingError where too little was measured, and Interrupted.
     """
     from edgekd.measure.prediction.predict import predict_models
-    from edgekd.predicting import asked_of, known_of
+    from edgekd.predicting import asked_of, tables_for
 
     with shown(events) as watched:
-        known = known_of(device, threads, _paths(tables), watched.line)
+        known = tables_for(device, threads, _paths(tables), watched.line)
         measured = [str(table.backend) for table in known.tables]
         with _files_of(models, weights, image, backends or measured, watched) as files:
             asked, unfit = asked_of(files, backends, known.tables)
-    report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.elsewhere)
+    report = predict_models(device, known.fingerprint, threads, known.tables, asked, known.other_devices)
     return report.but(note=known.note, unfit=unfit)
 
 

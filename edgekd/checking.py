@@ -160,11 +160,11 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     from edgekd.project import blamed
     from edgekd.recipes.auto import Auto
     from edgekd.search.iterative.rounds import whole_of
-    from edgekd.search.plan import make_plan, survey_size
+    from edgekd.search.plan import analysis_size, make_plan
     from edgekd.search.relaxed.training import lesson_of, relaxable
     from edgekd.search.single import candidates_of
+    from edgekd.search.space.analysis import FamilyAnalyser, analyse_space
     from edgekd.search.space.filters import apply_filters, least_of
-    from edgekd.search.space.survey import FamilySurveyor, survey
 
     with blamed(project, "task"):
         sizes = sizes_of(project.task)
@@ -195,10 +195,10 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
         if command == "compress" and plan.rounds is not None:
             whole_of(project.family, spec)
     latest = time.monotonic() + _LONGEST_S
-    features = survey(
+    features = analyse_space(
         plan.space,
-        FamilySurveyor(project.family, spec),
-        survey_size(float(project.search.budget), plan.relaxed is not None),
+        FamilyAnalyser(project.family, spec),
+        analysis_size(float(project.search.budget), plan.relaxed is not None),
         project.search.seed,
         events,
         lambda: time.monotonic() > latest,
@@ -257,7 +257,7 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
 
 def _check_export(project: Project, deployments: Sequence[Deployment]) -> None:
     """Check that some format at some precision is possible for this task. Raises ConfigurationError."""
-    from edgekd.export.deployable import unwritable
+    from edgekd.export.io_wrapper import unwritable
 
     spec = project.task.spec
     found = [

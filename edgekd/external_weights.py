@@ -89,6 +89,6 @@ def _of_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
         elif number == _EXTERNAL_DATA and value is None:
             entries.append((begin, stop))
     for begin, stop in entries if external else ():
-        told = {number: data[at:until] for number, value, at, until in fields(data, begin, stop) if value is None}
-        if told.get(_KEY) == b"location":
-            yield told.get(_VALUE, b"")
+        entry = {number: data[at:until] for number, value, at, until in fields(data, begin, stop) if value is None}
+        if entry.get(_KEY) == b"location":
+            yield entry.get(_VALUE, b"")

@@ -24,25 +24,25 @@ from edgekd.measure.tables import (
     profile_command,
     read_table,
     tables_called,
-    tables_elsewhere,
     tables_of,
+    tables_of_others,
 )
 
-__all__ = ["KnownTables", "asked_of", "known_of"]
+__all__ = ["DeviceTables", "asked_of", "tables_for"]
 
 
-class KnownTables(NamedTuple):
+class DeviceTables(NamedTuple):
     """Device with the tables that hold for it, tables of other devices or states, and remarks on them."""
 
     fingerprint: Fingerprint
     tables: tuple[LatencyTable, ...]
-    elsewhere: tuple[LatencyTable, ...] = ()
+    other_devices: tuple[LatencyTable, ...] = ()
     note: str = ""
 
 
-def known_of(
+def tables_for(
     device: str, threads: int, files: Sequence[Path] = (), notice: Callable[[str], None] | None = None
-) -> KnownTables:
+) -> DeviceTables:
     """Tables of a device in its present state, and of others; only those of ``files``, where some are given.
 
     Raises UnknownName, ConfigurationError on a file that is no table, and MissingError where there is none.
@@ -60,7 +60,7 @@ def known_of(
             counts = ", ".join(str(count) for count in sorted({table.threads for table in read}))
             raise MissingError(f"the tables given are of {counts} threads, not {threads}", "give --threads")
         note = f"the tables given are of {read[0].device}" if read[0].device != device else ""
-        return KnownTables(_fullest(read), same, (), note)
+        return DeviceTables(_fullest(read), same, (), note)
     damaged: list[str] = []
     try:
         fingerprint = probe_device(device, notice).fingerprint
@@ -89,10 +89,10 @@ def _fullest(tables: Sequence[LatencyTable]) -> Fingerprint:
 
 def _with_others(
     fingerprint: Fingerprint, tables: tuple[LatencyTable, ...], threads: int, notes: list[str]
-) -> KnownTables:
+) -> DeviceTables:
     """Add tables of other devices, those that can be read, and remarks on the unreadable ones."""
-    others = tables_elsewhere(fingerprint, threads, note=notes.append)
-    return KnownTables(fingerprint, tables, others, "; ".join(dict.fromkeys(notes)))
+    others = tables_of_others(fingerprint, threads, note=notes.append)
+    return DeviceTables(fingerprint, tables, others, "; ".join(dict.fromkeys(notes)))
 
 
 def asked_of(

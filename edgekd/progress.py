@@ -32,7 +32,7 @@ class PlainSteps(SilentEvents):
 
     def __init__(self, stop: Callable[[], bool], stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._stop, self._stream, self._clock = stop, stream, clock
-        self._stage, self._told, self._at = "", -1, 0.0
+        self._stage, self._shown_step, self._at = "", -1, 0.0
 
     def stop(self) -> bool:
         """True if the person asked to stop."""
@@ -41,9 +41,9 @@ class PlainSteps(SilentEvents):
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Print a step."""
         now = self._clock()
-        if stage == self._stage and (done == self._told or (done < total and now - self._at < _EVERY_S)):
+        if stage == self._stage and (done == self._shown_step or (done < total and now - self._at < _EVERY_S)):
             return
-        self._stage, self._told, self._at = stage, done, now
+        self._stage, self._shown_step, self._at = stage, done, now
         count = f"{done}/{total}" if total else f"{done}"
         self.line("  ".join(part for part in (stage, count, note) if part))
 

@@ -43,9 +43,9 @@ __all__ = [
     "blamed",
     "cache_folder",
     "code_of",
+    "notice_code",
     "read_project",
     "ready_data",
-    "tell_of_code",
 ]
 
 SCHEMA = "edgekd.project/1"
@@ -181,7 +181,7 @@ def read_project(
     reading.finish()
     code = code_of(plain(data))
     if notice is not None and code:  # code of a project with mistakes is not run
-        tell_of_code(document.path.resolve().parent, code, notice)
+        notice_code(document.path.resolve().parent, code, notice)
     search = _replaced(search, budget, seed)
     resolved = {
         "schema": SCHEMA,
@@ -240,7 +240,7 @@ def code_of(data: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reference for value in inside for reference in code_of(value)))
 
 
-def tell_of_code(folder: Path, code: tuple[str, ...], notice: Callable[[str], object]) -> None:
+def notice_code(folder: Path, code: tuple[str, ...], notice: Callable[[str], object]) -> None:
     """Report that a folder's code is about to run, unless it was reported before.
 
     If ``notice`` returns False, as `Events.notice` does for an unseen line, it is reported again next time.

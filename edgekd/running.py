@@ -121,7 +121,7 @@ def run_project(
     from edgekd.devices.catalogue import open_device
     from edgekd.export.converter import Converter
     from edgekd.report.page import write_report
-    from edgekd.search.automatic import settled_recipe
+    from edgekd.search.automatic import resolved_recipe
     from edgekd.search.iterative.original import beside_own
     from edgekd.search.iterative.rounds import run_rounds
     from edgekd.search.outcome.explain import explain
@@ -156,7 +156,7 @@ def run_project(
                 if run.plan() is None:
                     rate_teachers(project, run, events)
                 chosen_before = run.auto()
-                project = settled_recipe(project, run, events, started)
+                project = resolved_recipe(project, run, events, started)
                 if run.auto() != chosen_before:
                     started = time.monotonic()  # the time up to here is in its record
                 with Converter(run.scratch / "convert") as converter:

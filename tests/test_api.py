@@ -239,7 +239,7 @@ def test_whose_code_runs_is_told_before_models_are_built_to_be_timed_or_predicte
 
     heard: list[str] = []
     monkeypatch.setattr("edgekd.exporting.export.converted_files", converted)
-    monkeypatch.setattr("edgekd.predicting.known_of", lambda *_: SimpleNamespace(tables=()))
+    monkeypatch.setattr("edgekd.predicting.tables_for", lambda *_: SimpleNamespace(tables=()))
     for ask in (lambda: api.predict("m.py:f", events=Heard()), lambda: api.bench_devices("m.py:f", [], events=Heard())):
         with pytest.raises(ConfigurationError, match="enough"):
             ask()

@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.events import SilentEvents
-from edgekd.project import code_of, read_project, tell_of_code
+from edgekd.project import code_of, notice_code, read_project
 from edgekd.records import canonical_json
 from edgekd.store.relax_options import RelaxOptions
 
@@ -209,17 +209,17 @@ def test_the_notice_is_given_again_where_it_cant_be_remembered(tmp_path: Path, m
     blocked.touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
     told = list[str]()
-    tell_of_code(tmp_path, ("m:f",), told.append)
-    tell_of_code(tmp_path, ("m:f",), told.append)
+    notice_code(tmp_path, ("m:f",), told.append)
+    notice_code(tmp_path, ("m:f",), told.append)
     assert len(told) == 2
 
 
 def test_a_notice_that_was_not_shown_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     told = list[str]()
-    tell_of_code(tmp_path, ("m.pt2",), SilentEvents().notice)
-    tell_of_code(tmp_path, ("m.pt2",), told.append)
-    tell_of_code(tmp_path, ("m.pt2",), told.append)
+    notice_code(tmp_path, ("m.pt2",), SilentEvents().notice)
+    notice_code(tmp_path, ("m.pt2",), told.append)
+    notice_code(tmp_path, ("m.pt2",), told.append)
     assert told == [f"this project runs code from {tmp_path}: m.pt2"]
 
 

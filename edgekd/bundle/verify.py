@@ -31,7 +31,7 @@ from edgekd.export.tensors import answers_of, to_model_inputs
 from edgekd.ir.backends import runtimes
 from edgekd.measure.conditions import busy_when_measured, cores_of, load_of, too_busy
 from edgekd.measure.figures import figures_for_limits, file_figures
-from edgekd.measure.sentinel import judge_measured, unsteady
+from edgekd.measure.sentinel import is_unstable, judge_measured
 from edgekd.measure.sequential import measure_until
 from edgekd.records import Digest, Record, Shown
 from edgekd.store.certificate import CERTIFICATE, Certificate
@@ -293,7 +293,7 @@ def _budgets(
     checks = [_budget_check(one.limit, one.figure, one.answer, fresh, detail) for one in verdict.limits]
     return verdict, [
         *checks,
-        *_figures(certificate, figures(measured), not (busy or unsteady(measured)), _now(measured, here)),
+        *_figures(certificate, figures(measured), not (busy or is_unstable(measured)), _now(measured, here)),
     ]
 
 

@@ -23,7 +23,7 @@ def check(output: CommandOutput, project: Path, target: str | None) -> None:
     Takes seconds; the first time it also decodes the pictures, whose size on the disk is shown before they are written.
     Reads every file, builds the smallest student, checks the recipe on it, and counts which networks may fit the
     target's size and memory. Nothing is trained or measured, and the device is not opened: a runtime or meter that
-    it lacks is told by `edgekd doctor`, and by the run. Every run does the same first."""
+    it lacks is reported by `edgekd doctor`, and by the run. Every run does the same first."""
     from edgekd import api
 
     with output.watching() as events:

@@ -142,9 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from edgekd.cli.terminal.failure import failed
         from edgekd.code_references import exit_of
 
-        told = exit_of(error)
-        told.__cause__ = error  # which -v shows
-        return failed(told, output)
+        ended = exit_of(error)
+        ended.__cause__ = error  # which -v shows
+        return failed(ended, output)
     except OSError as error:
         from edgekd.cli.terminal.failure import out_of_reach
 

@@ -123,7 +123,7 @@ def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDAr
 
 
 def _tflite_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-    from edgekd.export.tflite.core import run_shown
+    from edgekd.export.tflite.body import run_shown
 
     interpreter = run_shown(artefact.path.read_bytes(), inputs)
     values = {}

@@ -15,7 +15,7 @@ from edgekd.records import Digest, canonical_json
 from edgekd.students._protocol import Student
 from edgekd.students.graph import Traced, trace
 
-__all__ = ["Kept", "core_key", "traced"]
+__all__ = ["Kept", "body_key", "traced"]
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Kept(Generic[T]):
 _TRACED: Kept[Traced] = Kept()
 
 
-def core_key(student: Student, *parts: str) -> Digest:
+def body_key(student: Student, *parts: str) -> Digest:
     """Digest of a student's structure and weights, whatever its annotations."""
     digest = hashlib.sha256()
     about = [student.family, dict(student.options), student.arch.model_dump(), student.task.input.shape, list(parts)]
@@ -62,7 +62,7 @@ def traced(student: Student, *, dynamic: bool) -> Traced:
     from edgekd.students.fold import folded
 
     flat = folded(student)
-    found = _TRACED.get(core_key(flat, str(dynamic)), lambda: _decoded(flat, dynamic))
+    found = _TRACED.get(body_key(flat, str(dynamic)), lambda: _decoded(flat, dynamic))
     return Traced(flat, found.program, found.keys, found.parameters)
 
 

@@ -23,7 +23,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.deployable import problems_of
+from edgekd.export.io_wrapper import problems_of
 from edgekd.export.onnx.exporter import onnx_model, saturation_problems
 from edgekd.ir.numerics import BF16, F16, Precision
 from edgekd.students._protocol import Student

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
-from edgekd.export.deployable import Deployable
 from edgekd.export.divergence import first_divergence
+from edgekd.export.io_wrapper import IOWrapper
 from edgekd.export.tensors import answers_of, normalised, output_encoding, to_model_inputs
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import BF16, F16, Precision
@@ -136,9 +136,9 @@ def _reference(student: Student) -> nn.Module:
 
 def _seen(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[np.float32]:
     """Input values of the student: from the file's integers, where it takes them as its encoding."""
-    deployable = Deployable(student, options)
-    encoding = deployable.input_encoding
-    if encoding is not None and options.preprocess == "fold" and deployable.integers_are_the_input:
+    wrapper = IOWrapper(student, options)
+    encoding = wrapper.input_encoding
+    if encoding is not None and options.preprocess == "fold" and wrapper.integers_are_the_input:
         integers = raw.astype(np.float32) - np.float32(128 + encoding.zero_point[0])
         return np.asarray(integers * np.float32(encoding.scale[0]), np.float32)
     return normalised(raw, student.task)
@@ -199,7 +199,7 @@ def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -
     worst = np.max(np.stack(list(by_head.values())), axis=0)
     largest = float(worst.max(initial=0.0))
     holds = largest <= 1.0
-    told = ", ".join(f"`{name}` {float(gaps.max(initial=0.0)):.3g}" for name, gaps in by_head.items())
+    gaps_text = ", ".join(f"`{name}` {float(gaps.max(initial=0.0)):.3g}" for name, gaps in by_head.items())
     agree = int((worst <= 1.0).sum())
     return ParityReport(
         samples=len(found),
@@ -208,7 +208,9 @@ def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -
         unit="of the allowed difference",
         allowed=1.0,
         holds=holds,
-        detail="" if holds else f"{agree} of {len(found)} answers agree, largest difference in allowed ones: {told}",
+        detail=""
+        if holds
+        else f"{agree} of {len(found)} answers agree, largest difference in allowed ones: {gaps_text}",
     )
 
 

@@ -49,8 +49,8 @@ def head_differences(
             gap = np.abs(found[head.name].astype(np.float64) - raw[0].numpy()) / step[0]
             differences[head.name] = _worst(gap)
         elif head.kind == "regression":
-            told = standardised(head, torch.from_numpy(found[head.name].astype(np.float64)))
-            differences[head.name] = _worst((told - raw[0]).abs().numpy() / step[0])
+            found_objects = standardised(head, torch.from_numpy(found[head.name].astype(np.float64)))
+            differences[head.name] = _worst((found_objects - raw[0]).abs().numpy() / step[0])
         elif head.kind == "segmentation":
             differences[head.name] = _pixels(raw[0], step[0], found[head.name], size)
         else:
@@ -66,12 +66,14 @@ def _worst(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(flat.max(axis=1))
 
 
-def _pixels(logits: Tensor, step: float, told: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.float64]:
+def _pixels(
+    logits: Tensor, step: float, found_objects: NDArray[np.integer], size: tuple[int, int]
+) -> NDArray[np.float64]:
     large = enlarged(logits, size)
-    if told.max(initial=0) >= large.shape[1]:
-        return np.full(len(told), _NOT_FOUND)
-    of_told = large.gather(1, torch.from_numpy(told.astype(np.int64)).unsqueeze(1)).squeeze(1)
-    return _worst(((large.amax(1) - of_told) / (2 * step)).double().numpy())
+    if found_objects.max(initial=0) >= large.shape[1]:
+        return np.full(len(found_objects), _NOT_FOUND)
+    of_found = large.gather(1, torch.from_numpy(found_objects.astype(np.int64)).unsqueeze(1)).squeeze(1)
+    return _worst(((large.amax(1) - of_found) / (2 * step)).double().numpy())
 
 
 def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.void, size: tuple[int, int]) -> float:
@@ -83,7 +85,7 @@ def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.vo
     around = functional.max_pool2d(heat[None], 3, 1, 1)[0].flatten(1)
     flat = heat.flatten(1)
     short = (around - flat) / (2 * heat_step)  # of being a peak
-    told = [
+    found_objects = [
         (torch.from_numpy(box.copy()), float(score), int(kind))
         for box, score, kind in zip(
             *(found[f"{head.name}.{part}"] for part in ("boxes", "scores", "classes")), strict=True
@@ -91,7 +93,7 @@ def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.vo
         if score > 0 or np.isnan(score)
     ]
     worst = 0.0
-    for box, score, kind in told:
+    for box, score, kind in found_objects:
         if not 0 <= kind < head.classes or not np.isfinite(score) or not bool(torch.isfinite(box).all()):
             return _NOT_FOUND
         far = torch.stack(
@@ -102,11 +104,11 @@ def _objects(head: HeadSpec, raw: list[Tensor], steps: list[float], found: np.vo
             ]
         ).amax(0)
         worst = max(worst, float(far.min()))
-    return max(worst, _missed(heat, heat_step, boxes, box_step, told, head.objects))
+    return max(worst, _missed(heat, heat_step, boxes, box_step, found_objects, head.objects))
 
 
 def _missed(
-    heat: Tensor, step: float, boxes: Tensor, box_step: float, told: list[tuple[Tensor, float, int]], most: int
+    heat: Tensor, step: float, boxes: Tensor, box_step: float, found_objects: list[tuple[Tensor, float, int]], most: int
 ) -> float:
     """1e9 where a peak that stands out clearly was not detected, 0 otherwise."""
     flat = heat.flatten(1)
@@ -129,10 +131,10 @@ def _missed(
             continue
         score = float(torch.sigmoid(value))
         if not any(
-            told_kind == kind
-            and abs(told_score - score) <= _LOGIT_SLOPE * step + 1e-6
+            found_kind == kind
+            and abs(found_score - score) <= _LOGIT_SLOPE * step + 1e-6
             and float((boxes[cell] - box).abs().max()) <= box_step
-            for box, told_score, told_kind in told
+            for box, found_score, found_kind in found_objects
         ):
             return _NOT_FOUND
     return 0.0

@@ -19,9 +19,9 @@ from edgekd.events import Events, measuring
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.export.integer import float_figure
 from edgekd.export.tensors import output_encoding
+from edgekd.exporting.builder import Made
 from edgekd.exporting.data import ModelTask
 from edgekd.exporting.inputs import INPUTS, SeveralInputs
-from edgekd.exporting.making import Made
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.sequential import measure_until

@@ -38,8 +38,8 @@ def card_text(
         scored = f"{len(task.split('test'))} test {task.spec.input.what} of {task.where}"
         lines.append(f"| accuracy | {row.accuracy:.2%}{beside}, {scored} |")
     elif row.accuracy is not None and task.kind == "agreement":
-        told = f"{row.accuracy:.2%} of {len(task.split('test'))} {task.spec.input.what}"
-        lines.append(f"| same class as the float model | {told} ({task.where}) |")
+        score = f"{row.accuracy:.2%} of {len(task.split('test'))} {task.spec.input.what}"
+        lines.append(f"| same class as the float model | {score} ({task.where}) |")
     lines += [
         "",
         "Answers were checked in " + row.backend + ". Time and memory were not measured, so there is no certificate: "

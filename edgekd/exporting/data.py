@@ -127,9 +127,9 @@ def task_for(
         )
     wanted = (images.replace("x_", "y_"),) if images.startswith("x_") else _LABELS
     labels = next((name for name in wanted if name in names), None)
-    told = read_array(data, labels) if labels is not None else None
+    labelled = read_array(data, labels) if labels is not None else None
     inputs = read_array(data, images)
-    return _of_arrays(module, called, data, inputs, told, _normal(inputs, mean, std), shape)
+    return _of_arrays(module, called, data, inputs, labelled, _normal(inputs, mean, std), shape)
 
 
 def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[int, ...] | None) -> Layout:
@@ -232,7 +232,7 @@ def _of_arrays(
     called: str,
     source: Path,
     inputs: NDArray[Any],
-    told: NDArray[Any] | None,
+    labelled: NDArray[Any] | None,
     normal: Mapping[str, Values],
     shape: tuple[int, ...] | None = None,
     picture: PictureSpec | None = None,
@@ -241,7 +241,7 @@ def _of_arrays(
     """Task of unsplit arrays: a part calibrates, the rest scores."""
     blank = np.zeros(len(inputs), np.int64)
     layout = _layout(module, called, inputs, shape) if picture is None else "auto"
-    given = images_of(inputs, blank if told is None else told, layout, source.name)
+    given = images_of(inputs, blank if labelled is None else labelled, layout, source.name)
     if given.labels.dtype.names is not None:
         raise ConfigurationError.one(f"the labels of {source.name} are no classes, one a sample", "give (N,) integers")
     images = np.ascontiguousarray(given.inputs)
@@ -249,7 +249,7 @@ def _of_arrays(
     mean, std = (normal["mean"], normal["std"]) if normal else statistics(images, per_channel=True)
     _require_channels(mean, std, images.shape[1:])
     classes = classes_of(module, InputSpec(shape=images.shape[1:]), called)
-    kind: Literal["top1", "agreement"] = "agreement" if told is None else "top1"
+    kind: Literal["top1", "agreement"] = "agreement" if labelled is None else "top1"
     spec = TaskSpec(
         name=source.stem,
         input=InputSpec(
@@ -265,7 +265,7 @@ def _of_arrays(
         metric=MetricSpec(name=kind),
         data=digest_arrays(images, given.labels),
     )
-    labels = predict(module, images, spec).argmax(1).astype(np.int64) if told is None else given.labels
+    labels = predict(module, images, spec).argmax(1).astype(np.int64) if labelled is None else given.labels
     if int(labels.max()) >= classes:
         raise ConfigurationError.one(
             f"`{called}` tells {classes} classes, and a label of {source.name} is {labels.max()}",

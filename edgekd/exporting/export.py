@@ -19,10 +19,10 @@ from edgekd.events import Events, measuring, stop_if_asked
 from edgekd.evidence import find_figure
 from edgekd.export.converter import Converter
 from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
+from edgekd.exporting.builder import FileBuilder, Made, backend_for, detail_of
 from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged, require_replaceable
 from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
-from edgekd.exporting.making import Made, Maker, backend_for, told
 from edgekd.exporting.model_argument import GivenModel, given_model
 from edgekd.exporting.naming import is_model
 from edgekd.exporting.several import export_several, require_taken, several_file
@@ -196,10 +196,10 @@ def _float_files(
 
         return several
     task = task_for(module, given.called, shapes[0] if shapes else given.shape, None, (), ())
-    maker = Maker(given.family, task, converter, scratch)
+    builder = FileBuilder(given.family, task, converter, scratch)
 
     def one(form: Format) -> tuple[Artefact | None, str]:
-        made = maker.converted(form, Precision.FLOAT32, backend_for(form))
+        made = builder.converted(form, Precision.FLOAT32, backend_for(form))
         return made.artefact, made.row.detail
 
     return one
@@ -247,7 +247,7 @@ class _Export:
             seed=plan.seed,
             budget_s=None,
         )
-        self.maker = Maker(given.family, task, converter, scratch, session, fingerprint, self.header, plan.seed)
+        self.builder = FileBuilder(given.family, task, converter, scratch, session, fingerprint, self.header, plan.seed)
 
     def reference(self, split: SplitName) -> float:
         """Score of the float model on a split, in PyTorch."""
@@ -281,7 +281,7 @@ class _Export:
                 "write the limit in plain figures (edgekd bench my_model.py:build tells them), or use edgekd compress",
             )
         self.target, self.header = target, self.header.but(target=target)
-        self.maker = replace(self.maker, header=self.header)
+        self.builder = replace(self.builder, header=self.header)
 
     def format(self, form: Format, place: Path) -> list[ExportedFile]:
         """Make, choose and bundle one format's files; a failure of one file is its row. Raises Interrupted."""
@@ -299,9 +299,9 @@ class _Export:
             try:
                 row = self._bundled(one, place / self._name(one, form))
             except ConfigurationError as error:
-                row = one.row.but(outcome="refused", detail=told(error))
+                row = one.row.but(outcome="refused", detail=detail_of(error))
             except ParityFailed as error:
-                row = one.row.but(outcome="differs", detail=told(error))
+                row = one.row.but(outcome="differs", detail=detail_of(error))
             rows[(one.row.precision, one.row.backend)] = row
         return list(rows.values())
 
@@ -323,7 +323,7 @@ class _Export:
         for precision, backend in wanted:
             stop_if_asked(self.events, *_STOPPED)
             self.events.progress(form.value, len(made), len(wanted), precision.value)
-            made.append(self.maker.make(form, precision, backend))
+            made.append(self.builder.make(form, precision, backend))
         self.events.progress(form.value, len(made), len(wanted), "")
         return made
 
@@ -335,7 +335,7 @@ class _Export:
             try:
                 scored.append(self._kept(one, max_drop))
             except ConfigurationError as error:
-                scored.append(one.but(outcome="refused", detail=told(error)))
+                scored.append(one.but(outcome="refused", detail=detail_of(error)))
             if self.target is None and scored[-1].row.outcome == "passed over":
                 break
         return scored
@@ -354,7 +354,7 @@ class _Export:
         """Score of a file on a split, in its runtime. Splits may have the same images: each is scored once."""
         key = (str(one.row.format), one.row.precision.value, one.row.backend, self.task.split(split).digest)
         if key not in self._scores:
-            self._scores[key] = self.maker.scored(one, split)
+            self._scores[key] = self.builder.scored(one, split)
         return self._scores[key]
 
     def _best(self, within: Sequence[Made]) -> Made | None:
@@ -392,7 +392,15 @@ class _Export:
             chosen_by = row.chosen_by if row.chosen_by is not None else self.score(one, "validation")
             scratch = self.scratch / "runs" / one.key
             certificate = certified_bundle(
-                one, chosen_by, self.task, self.header, self.maker.students, self.session, scratch, folder, self.events
+                one,
+                chosen_by,
+                self.task,
+                self.header,
+                self.builder.students,
+                self.session,
+                scratch,
+                folder,
+                self.events,
             )
             low = find_figure(certificate.figures, "latency.p5") or find_figure(certificate.figures, "latency.p50")
             row = row.but(

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgekd.code_references import CodeReference
 from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
-from edgekd.project import tell_of_code
+from edgekd.project import notice_code
 from edgekd.students.own import GRAPH, Own, program_shape
 from edgekd.students.weights import source_file
 
@@ -74,7 +74,7 @@ def given_model(
         options = {"model": text} | ({"weights": (folder / weights).absolute()} if weights is not None else {})
         code, called = reference.target, reference.target.rpartition(":")[2]
     if path.suffix != GRAPH:  # a graph holds no code
-        tell_of_code(folder.resolve(), (code,), notice)
+        notice_code(folder.resolve(), (code,), notice)
     try:
         family = Own.model_validate(options, context={"folder": folder.resolve()})
     except ValidationError as error:

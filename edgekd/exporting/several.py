@@ -26,9 +26,9 @@ from edgekd.export.converter import Converter
 from edgekd.export.parity import compared_floats
 from edgekd.export.several import answers_to, random_inputs
 from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
+from edgekd.exporting.builder import backend_for
 from edgekd.exporting.bundling import copied
 from edgekd.exporting.inputs import INPUTS, OneInput, SeveralInputs
-from edgekd.exporting.making import backend_for
 from edgekd.exporting.model_argument import GivenModel
 from edgekd.ir.numerics import Precision
 from edgekd.store.atomic import draft_of, replace_folder, write_json

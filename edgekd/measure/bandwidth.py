@@ -14,7 +14,7 @@ from pathlib import Path
 from edgekd.devices._protocol import DeviceSession, MeasurePlan
 from edgekd.devices.diagnostic import null_job
 from edgekd.evidence import Figure, find_figure
-from edgekd.measure.contention import DriftBaseline, measure_calmly
+from edgekd.measure.contention import DriftBaseline, measure_uncontended
 from edgekd.measure.figures import figures_of
 from edgekd.units import format_bytes
 
@@ -28,7 +28,7 @@ def measure_bandwidth(
     session: DeviceSession,
     working_bytes: Sequence[int],
     plan: MeasurePlan = _PLAN,
-    pace: DriftBaseline | None = None,
+    drift_baseline: DriftBaseline | None = None,
     stop: Callable[[], None] = lambda: None,
     again: bool = True,
 ) -> tuple[Figure | None, ...]:
@@ -40,7 +40,7 @@ def measure_bandwidth(
     with tempfile.TemporaryDirectory(prefix="edgekd-stream-") as folder:
         jobs = [null_job(Path(folder), f"stream={max(_LEAST, size)}") for size in working_bytes]
         if again:
-            measured = measure_calmly(session, jobs, plan, pace or DriftBaseline(), stop=stop)
+            measured = measure_uncontended(session, jobs, plan, drift_baseline or DriftBaseline(), stop=stop)
         else:
             measured = session.measure(jobs, plan)
     lows = [find_figure(figures_of(measurement), "latency.p5") for measurement in measured]

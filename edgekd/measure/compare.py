@@ -168,8 +168,8 @@ def _moved(measurement: Measurement) -> bool:
     In fewer than four observations of the sentinel a shift and one disturbed process look alike: a reason to measure
     again, but no test is chosen by it.
     """
-    reading, rounds = measurement.sentinel, measurement.plan.rounds
-    return reading is not None and len(reading.p5_us) >= 4 * rounds and moved_too_far(reading, rounds)
+    observation, rounds = measurement.sentinel, measurement.plan.rounds
+    return observation is not None and len(observation.p5_us) >= 4 * rounds and moved_too_far(observation, rounds)
 
 
 def _residuals(measurement: Measurement) -> NDArray[np.float64]:

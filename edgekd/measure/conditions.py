@@ -13,7 +13,7 @@ from edgekd.devices._protocol import Conditions, Measurement, ProcessSample
 from edgekd.measure import warnings
 from edgekd.measure.warnings import Caution
 
-__all__ = ["busy_when_measured", "cores_of", "load_of", "told_by_device", "too_busy"]
+__all__ = ["busy_when_measured", "cautions_of_device", "cores_of", "load_of", "too_busy"]
 
 _PAGES = 64  # a few pages now and then belong to other programs, and cost a process nothing
 _FALL = 0.05
@@ -22,21 +22,21 @@ _PI = ("under-voltage", "clock capped", "throttled", "soft temperature limit")
 """A Raspberry Pi's flags: bits 0 to 3 are now, 16 to 19 the same at some time (its documentation, `get_throttled`)."""
 
 
-def told_by_device(measurements: Sequence[Measurement], cores: int | None = None) -> tuple[Caution, ...]:
+def cautions_of_device(measurements: Sequence[Measurement], cores: int | None = None) -> tuple[Caution, ...]:
     """Cautions for conditions that the device itself reports."""
     return tuple(_cautions(measurements, cores))
 
 
 def load_of(measurements: Sequence[Measurement]) -> float | None:
     """Load average before the agent began; None where the device doesn't report it."""
-    told = [p.load_average for m in measurements for p in m.processes if p.load_average is not None]
-    return max(told, default=None)
+    found = [p.load_average for m in measurements for p in m.processes if p.load_average is not None]
+    return max(found, default=None)
 
 
 def cores_of(measurements: Sequence[Measurement]) -> int | None:
     """Cores of the whole machine, as in its load average, even if the work is bound to some; None where unreported."""
-    told = [p.machine_cores for m in measurements for p in m.processes if p.machine_cores is not None]
-    return max(told, default=None)
+    found = [p.machine_cores for m in measurements for p in m.processes if p.machine_cores is not None]
+    return max(found, default=None)
 
 
 def too_busy(load_average: float, cores: int) -> bool:

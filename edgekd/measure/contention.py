@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, ProcessSample, Progress
-from edgekd.measure.sequential import measure_steadily
+from edgekd.measure.sequential import measure_stable
 
-__all__ = ["DriftBaseline", "calm_processes", "measure_calmly"]
+__all__ = ["DriftBaseline", "measure_uncontended", "uncontended_processes"]
 
 _WITHIN = 0.05  # the sentinel's level differs by about 0.7 % (one standard deviation) between undisturbed processes
 _ENOUGH = 0.3  # of a process's rounds: enough for its 5th percentile to be of calls at that speed
@@ -42,11 +42,11 @@ class DriftBaseline:
         return [at for at, us in enumerate(fastest) if (1.0 + _WITHIN) * self.best_us < us < float("inf")]
 
 
-def measure_calmly(
+def measure_uncontended(
     session: DeviceSession,
     jobs: Sequence[Job],
     plan: MeasurePlan,
-    pace: DriftBaseline,
+    drift_baseline: DriftBaseline,
     progress: Progress | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> Sequence[Measurement]:
@@ -56,29 +56,29 @@ def measure_calmly(
     Of each job, the measurement with the fastest sentinel is kept. ``stop`` is called before each further batch, and
     raises Interrupted where the person asked for that.
     """
-    known = list(measure_steadily(session, jobs, plan, progress))
+    known = list(measure_stable(session, jobs, plan, progress))
     for attempt in range(1, _REPEATS + 1):
-        slow = pace.slow(known)
+        slow = drift_baseline.slow(known)
         if not slow:
             break
         stop()
         again = plan.but(seed=plan.seed + _ANOTHER_SEED * attempt)
         for at, measurement in zip(
-            slow, measure_steadily(session, [jobs[at] for at in slow], again, progress), strict=True
+            slow, measure_stable(session, [jobs[at] for at in slow], again, progress), strict=True
         ):
             known[at] = min(known[at], measurement, key=_fastest)
-    slow = pace.slow(known)
+    slow = drift_baseline.slow(known)
     if slow:  # slower for good: a hot device does not get faster while it works
-        pace.best_us = min(_fastest(known[at]) for at in slow)
+        drift_baseline.best_us = min(_fastest(known[at]) for at in slow)
     return known
 
 
 def _fastest(measurement: Measurement) -> float:
-    reading = measurement.sentinel
-    return min(reading.p5_us, default=float("inf")) if reading is not None else float("inf")
+    observation = measurement.sentinel
+    return min(observation.p5_us, default=float("inf")) if observation is not None else float("inf")
 
 
-def calm_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
+def uncontended_processes(measurement: Measurement) -> tuple[ProcessSample, ...]:
     """Uncontended processes of a measurement; all on a quiet machine, and where no sentinel was timed beside each."""
     sentinel, processes = measurement.sentinel, measurement.processes
     if measurement.plan.load.busy:  # it is disturbed on purpose

@@ -45,10 +45,10 @@ def _without(measurement: Measurement) -> Measurement:
     if sentinel is None or not out or len(sentinel.p5_us) != count * rounds:
         return measurement
     kept = [place for place in range(count) if place not in out]
-    readings = [sentinel.p5_us[place * rounds : (place + 1) * rounds] for place in kept]
+    observations = [sentinel.p5_us[place * rounds : (place + 1) * rounds] for place in kept]
     return measurement.but(
         processes=tuple(measurement.processes[place] for place in kept),
         plan=measurement.plan.but(processes=len(kept)),
-        sentinel=sentinel.but(p5_us=tuple(low for reading in readings for low in reading)),
+        sentinel=sentinel.but(p5_us=tuple(low for observation in observations for low in observation)),
         disturbed=measurement.disturbed + len(out),
     )

@@ -25,7 +25,7 @@ from edgekd.devices.shell import HasShell
 from edgekd.errors import DeviceBusy, DeviceUnreachable
 from edgekd.ir.backends import runtimes
 from edgekd.measure.compare import aa_noise
-from edgekd.measure.conditions import cores_of, load_of, told_by_device, too_busy
+from edgekd.measure.conditions import cautions_of_device, cores_of, load_of, too_busy
 from edgekd.measure.converters import CONVERTERS, LATE, FoundConverter, find_converters
 from edgekd.records import Record, Shown, digest_bytes
 from edgekd.units import format_bytes
@@ -116,7 +116,7 @@ def _beside(device: Device, busy: DeviceBusy, converters: Callable[[], Sequence[
             name="in use",
             state="warn",
             found=busy.message,
-            remedy="noise and load can be told once it is done: run edgekd doctor again then",
+            remedy="noise and load can be measured once it is done: run edgekd doctor again then",
         ),
         *(_runtimes(fingerprint, device) if fingerprint else ()),
         *_converters(converters()),
@@ -217,7 +217,7 @@ def _cpu(fingerprint: Fingerprint, android: bool) -> Iterator[DoctorCheck]:
     yield DoctorCheck(
         name="governor",
         state="warn" if slow else "ok",
-        found=fingerprint.governor or "not told by this system",
+        found=fingerprint.governor or "unknown on this system",
         remedy=_STEADY_CLOCKS["android" if android else "linux"] if slow else "",
     )
     low = fingerprint.memory_bytes < _SMALLEST_MEMORY
@@ -233,7 +233,7 @@ def _meter(fingerprint: Fingerprint) -> Iterator[DoctorCheck]:
     yield DoctorCheck(
         name="power",
         state="ok",  # most machines have none, and nothing else needs it
-        found=fingerprint.meter or f"no meter ({fingerprint.no_meter or 'this device does not tell'})",
+        found=fingerprint.meter or f"no meter ({fingerprint.no_meter or 'this device reports none'})",
         remedy="",
     )
 
@@ -302,7 +302,7 @@ def _noise(session: DeviceSession) -> Iterator[DoctorCheck]:
         name="noise",
         state="warn" if noise > 0.02 else "ok",
         found=f"identical models differ by {noise:.1%} (A/A, 5 processes each)",
-        remedy="smaller differences can't be told: stop other programs, fix the clock" if noise > 0.02 else "",
+        remedy="smaller differences can't be measured: stop other programs, fix the clock" if noise > 0.02 else "",
     )
     load, cores = load_of(measured), cores_of(measured)
     if load is not None and cores is not None:
@@ -313,5 +313,5 @@ def _noise(session: DeviceSession) -> Iterator[DoctorCheck]:
             found=f"load average {load:.2f} on {cores} cores",
             remedy="see what else runs there, and close it before measuring" if busy else "",
         )
-    for caution in told_by_device(measured):
+    for caution in cautions_of_device(measured):
         yield DoctorCheck(name=caution.code, state="warn", found=caution.message, remedy=caution.remedy)

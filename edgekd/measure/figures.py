@@ -18,7 +18,7 @@ from edgekd.artefacts import Artefact
 from edgekd.devices._protocol import EnergySample, Measurement, Outcome, ProcessSample, Sampled, Simulated
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.backends import BACKENDS
-from edgekd.measure.contention import calm_processes
+from edgekd.measure.contention import uncontended_processes
 from edgekd.measure.interval import fresh_process_interval
 from edgekd.records import Digest
 from edgekd.targets.target import Target
@@ -220,7 +220,7 @@ def _of_processes(measurement: Measurement, processes: Sequence[ProcessSample], 
         load += f" beside work that keeps {busy} core{'s' * (busy > 1)} busy"
     metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
     for name, metric in metrics.items():
-        taken = calm_processes(measurement) if name == "latency.p5" else processes
+        taken = uncontended_processes(measurement) if name == "latency.p5" else processes
         found = [metric.of(process) for process in taken]
         values = [value for value in found if value is not None]
         if len(values) < len(found):

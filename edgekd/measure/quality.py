@@ -14,7 +14,7 @@ import numpy as np
 from edgekd.devices._protocol import Measurement
 from edgekd.measure import warnings
 from edgekd.measure.compare import aa_noise, same_job
-from edgekd.measure.conditions import told_by_device
+from edgekd.measure.conditions import cautions_of_device
 from edgekd.measure.sentinel import moved_by, moved_too_far
 from edgekd.measure.warnings import Caution
 from edgekd.records import Record
@@ -69,7 +69,7 @@ def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Qua
         *([warnings.noisy(mark)] if mark > _NOISY else []),
         *([warnings.throttled(mean, tail)] if _worst(timed, "mean_us", "p50_us") > _HELD_UP else []),
         *([warnings.heating(heating)] if heating > _HEATING else []),
-        *told_by_device(timed, cores),
+        *cautions_of_device(timed, cores),
         *([warnings.too_few(fewest)] if fewest < _FEW else []),
     ]
     return Quality(
@@ -86,8 +86,8 @@ def assess(measurements: Sequence[Measurement], cores: int | None = None) -> Qua
 
 
 def _worst(timed: Sequence[Measurement], over: str, under: str) -> float:
-    told = [[p for p in m.processes if getattr(p, over) is not None] for m in timed]
-    ratios = [float(np.median([getattr(p, over) / getattr(p, under) for p in each])) for each in told if each]
+    reported = [[p for p in m.processes if getattr(p, over) is not None] for m in timed]
+    ratios = [float(np.median([getattr(p, over) / getattr(p, under) for p in each])) for each in reported if each]
     return max(ratios, default=1.0)
 
 

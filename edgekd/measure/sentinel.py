@@ -26,7 +26,7 @@ from edgekd.evidence import Figure
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict, judge
 
-__all__ = ["judge_measured", "moved_by", "moved_too_far", "unsteady"]
+__all__ = ["is_unstable", "judge_measured", "moved_by", "moved_too_far"]
 
 _SMALLEST = 0.01
 # Between identical processes of a shared machine the sentinel's level varies by about 0.7 % (one standard deviation),
@@ -58,7 +58,7 @@ def moved_too_far(sentinel: SentinelReading | None, rounds: int) -> bool:
     return _differ(early[0], late[0]) if few else _differ(np.median(early, axis=1), np.median(late, axis=1))
 
 
-def unsteady(measurement: Measurement) -> bool:
+def is_unstable(measurement: Measurement) -> bool:
     """Tell whether the machine changed under this measurement, so that a verdict on it is `unstable`.
 
     For a result of `edgekd.measure.sequential` this is True only where every repetition was disturbed too.
@@ -69,7 +69,7 @@ def unsteady(measurement: Measurement) -> bool:
 def judge_measured(target: Target, figures: Sequence[Figure], measurement: Measurement | None) -> Verdict:
     """Verdict on a measurement, less certain where the machine changed under it: by as much as the sentinel moved."""
     verdict = judge(target, figures)
-    if measurement is None or measurement.sentinel is None or not unsteady(measurement):
+    if measurement is None or measurement.sentinel is None or not is_unstable(measurement):
         return verdict
     return verdict.unsure(moved_by(measurement.sentinel, measurement.plan.rounds))
 

@@ -2,8 +2,8 @@
 `unstable`.
 
 A batch whose sentinel shifted by more than its own noise is measured again, at most twice; the most stable is kept with
-its own sentinel, so that `edgekd.measure.sentinel.unsteady` and `edgekd.measure.quality` still call it unstable where
-none was stable. A batch of a single process can't shift. The batch's times of the jobs play no part in that.
+its own sentinel, so that `edgekd.measure.sentinel.is_unstable` and `edgekd.measure.quality` still call it unstable
+where none was stable. A batch of a single process can't shift. The batch's times of the jobs play no part in that.
 
 A stop may be requested: it is checked before each batch, and raises Interrupted.
 """
@@ -28,7 +28,7 @@ from edgekd.measure.compare import same_job
 from edgekd.measure.disturbed_processes import without_disturbed
 from edgekd.measure.sentinel import moved_by, moved_too_far
 
-__all__ = ["measure_steadily", "measure_until", "merge"]
+__all__ = ["measure_stable", "measure_until", "merge"]
 
 _REPEATS = 2
 _ANOTHER_SEED = 7919  # a prime, so that no later batch of a neighbouring seed draws the same order
@@ -60,7 +60,7 @@ def measure_until(
     and made up for (`edgekd.measure.disturbed_processes`). Raises Interrupted where ``stop`` says so before a batch.
     """
     begun = now()
-    known = list(without_disturbed(measure_steadily(session, jobs, plan, progress, stop)))
+    known = list(without_disturbed(measure_stable(session, jobs, plan, progress, stop)))
     taken, first_end = plan.processes, now()
     batch_s = first_end - begun
     made_up = False
@@ -70,14 +70,14 @@ def measure_until(
         if (enough and decided(known)) or (late and (enough or made_up)):
             break
         made_up = made_up or not enough
-        told = _telling(progress, why(known) if enough else "some processes were disturbed")
+        shown = _telling(progress, why(known) if enough else "some processes were disturbed")
         begun = now()
         alive = [index for index, m in enumerate(known) if m.outcome is Outcome.OK]
         if not alive:
             break
         count = min(plan.processes, limit - taken)
         more = plan.but(processes=count, seed=plan.seed + _ANOTHER_SEED * taken, profile=False)
-        batch = without_disturbed(measure_steadily(session, [jobs[index] for index in alive], more, told, stop))
+        batch = without_disturbed(measure_stable(session, [jobs[index] for index in alive], more, shown, stop))
         for index, measurement in zip(alive, batch, strict=True):
             known[index] = merge(known[index], measurement)
         taken += count
@@ -96,32 +96,32 @@ def _enough(known: Sequence[Measurement], plan: MeasurePlan) -> bool:
     return all(len(m.processes) >= plan.processes for m in known if m.outcome is Outcome.OK and m.simulated is None)
 
 
-def measure_steadily(
+def measure_stable(
     session: DeviceSession,
     jobs: Sequence[Job],
     plan: MeasurePlan,
     progress: Progress | None = None,
     stop: Callable[[], bool] = _never,
 ) -> Sequence[Measurement]:
-    """Measure a batch, repeated while the machine shifts under it. Returns the most stable; `unsteady` where none was.
+    """Measure a batch, repeated while the machine shifts. Returns the most stable; `is_unstable` where none was.
 
     Raises Interrupted where ``stop`` says so before a batch.
     """
-    calmest: Sequence[Measurement] = ()
+    most_stable: Sequence[Measurement] = ()
     least = float("inf")
     for attempt in range(_REPEATS + 1):
         if stop():
             raise Interrupted("stopped before a batch of measurements", "run the same command again")
-        told = _telling(progress, "the machine changed during the batch") if attempt else progress
-        batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), told)
+        shown = _telling(progress, "the machine changed during the batch") if attempt else progress
+        batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), shown)
         # jobs of a large batch are measured group by group, each beside a sentinel of its own
         sentinels = list(dict.fromkeys(m.sentinel for m in batch if m.sentinel is not None))
         shift = max((moved_by(sentinel, plan.rounds) for sentinel in sentinels), default=0.0)
         if shift < least:
-            calmest, least = batch, shift
+            most_stable, least = batch, shift
         if not any(moved_too_far(sentinel, plan.rounds) for sentinel in sentinels):
             return batch
-    return calmest
+    return most_stable
 
 
 def merge(a: Measurement, b: Measurement) -> Measurement:

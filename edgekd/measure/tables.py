@@ -43,9 +43,9 @@ __all__ = [
     "of_one_state",
     "profile_command",
     "read_table",
-    "tables_elsewhere",
     "tables_folder",
     "tables_of",
+    "tables_of_others",
 ]
 
 _MOST_ROWS = 2000
@@ -170,7 +170,7 @@ def tables_called(device: str, folder: Path | None = None, note: Note = None) ->
     return tuple(table for table in _read(folder, [f"{_safe(device)}-*.json"], note) if table.device == device)
 
 
-def tables_elsewhere(
+def tables_of_others(
     fingerprint: Fingerprint, threads: int, folder: Path | None = None, note: Note = None
 ) -> tuple[LatencyTable, ...]:
     """Tables of other devices, and of this one in other states. Raises as `kept_tables` does."""

@@ -55,7 +55,7 @@ def spread(noise: float) -> Caution:
     return Caution(
         code="spread",
         message=f"identical models differ by {noise:.1%} here",
-        remedy="Smaller differences can't be told; stop what else is running, or measure more processes",
+        remedy="Smaller differences can't be measured; stop other programs, or measure more processes",
     )
 
 
@@ -131,10 +131,10 @@ def throttled_by_device(reason: str, processes: int, of: int) -> Caution:
     )
 
 
-def not_cool(told: str) -> Caution:
+def not_cool(reason: str) -> Caution:
     """The condition of the device file's `cooling` was not reached."""
     return Caution(
         code="not-cool",
-        message=f"it began warmer than `cooling` in the device file asks ({told})",
+        message=f"it began warmer than `cooling` in the device file asks ({reason})",
         remedy="Cool it better, or raise `below_c` or `patience_s` there",
     )

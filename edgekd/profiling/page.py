@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from edgekd.profiling.pictures import roofline_picture, stairs_picture, sustained_picture
+from edgekd.profiling.pictures import roofline_picture, sustained_picture, width_sweep_picture
 from edgekd.profiling.record import ProfileReport
 from edgekd.profiling.text import each_words, heat_words, profile_lines
 from edgekd.report.page import REPORT, page_environment, stylesheet
@@ -33,7 +33,7 @@ def page_text(report: ProfileReport) -> str:
             style=Markup(stylesheet()),
             summary=profile_lines(report),
             roofline=Markup(roofline_picture(timed, report.memory)),
-            stairs=Markup(stairs_picture(timed)),
+            width_sweep=Markup(width_sweep_picture(timed)),
             each=each_words,
             heat=heat_words(report.behaviour) if report.behaviour else "",
             sustained=Markup(sustained_picture(report.behaviour)) if report.behaviour else "",

@@ -9,7 +9,7 @@ from edgekd.profiling.record import BehaviourProfile, DeploymentProfile, MemoryP
 from edgekd.report import svg
 from edgekd.units import format_us
 
-__all__ = ["roofline_picture", "stairs_picture", "sustained_picture"]
+__all__ = ["roofline_picture", "sustained_picture", "width_sweep_picture"]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 320.0, 62.0, 56.0, 28.0, 150.0
 _APART = 16.0  # pixels between the names of lines that end together
@@ -24,7 +24,7 @@ def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryPro
             math.log10(2e-3 * one.macs / one.p5_us.value),
         )
         for deployment in deployments
-        for one in (*deployment.stairs, *deployment.table)
+        for one in (*deployment.width_sweep, *deployment.table)
         if one.macs and one.elements
     ]
     if not dots:
@@ -56,25 +56,25 @@ def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryPro
     return _picture("roofline: what the runtimes reach here", [*parts, *_names(names)])
 
 
-def stairs_picture(deployments: Sequence[DeploymentProfile]) -> str:
+def width_sweep_picture(deployments: Sequence[DeploymentProfile]) -> str:
     """Width sweep: latency of one stage over its channels, a line a backend and precision."""
-    drawn = [deployment for deployment in deployments if len(deployment.stairs) > 1]
+    drawn = [deployment for deployment in deployments if len(deployment.width_sweep) > 1]
     if not drawn:
         return ""
-    x = svg.Scale.over([one.width for deployment in drawn for one in deployment.stairs], _LEFT, _WIDTH - _RIGHT)
+    x = svg.Scale.over([one.width for deployment in drawn for one in deployment.width_sweep], _LEFT, _WIDTH - _RIGHT)
     y = svg.Scale.over(
-        [0.0, *(one.p5_us.value for deployment in drawn for one in deployment.stairs)], _HEIGHT - _BOTTOM, _TOP
+        [0.0, *(one.p5_us.value for deployment in drawn for one in deployment.width_sweep)], _HEIGHT - _BOTTOM, _TOP
     )
     parts, names = _frame(x, y, "channels", "latency.p5", lambda value: f"{value:g}", format_us), []
     for number, deployment in enumerate(drawn):
-        line = [(x(one.width), y(one.p5_us.value)) for one in deployment.stairs]
+        line = [(x(one.width), y(one.p5_us.value)) for one in deployment.width_sweep]
         parts.append(svg.polyline(line, f"curve c{number % 5}"))
         parts += [
             svg.circle(*at, 2.5, f"dot d{number % 5}", f"{one.width}: {one.p5_us}")
-            for at, one in zip(line, deployment.stairs, strict=True)
+            for at, one in zip(line, deployment.width_sweep, strict=True)
         ]
         names.append((line[-1][1], deployment.label))
-    return _picture("staircases: latency over channels", [*parts, *_names(names)])
+    return _picture("width sweep: latency over channels", [*parts, *_names(names)])
 
 
 def sustained_picture(found: BehaviourProfile) -> str:
@@ -109,15 +109,15 @@ def _frame(
     y: svg.Scale,
     across: str,
     upwards: str,
-    told_x: Callable[[float], str],
-    told_y: Callable[[float], str],
+    format_x: Callable[[float], str],
+    format_y: Callable[[float], str],
     ticks: Callable[[svg.Scale], list[float]] = svg.Scale.ticks,
 ) -> list[str]:
     parts = []
     for tick in ticks(y):
         parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
-        parts.append(svg.text(_LEFT - 6, y(tick) + 4, told_y(tick), "tick", "end"))
-    parts += [svg.text(x(tick), _HEIGHT - _BOTTOM + 22, told_x(tick), "tick", "middle") for tick in ticks(x)]
+        parts.append(svg.text(_LEFT - 6, y(tick) + 4, format_y(tick), "tick", "end"))
+    parts += [svg.text(x(tick), _HEIGHT - _BOTTOM + 22, format_x(tick), "tick", "middle") for tick in ticks(x)]
     parts.append(svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 8, across, "axis", "middle"))
     parts.append(svg.text(4, 18, upwards, "axis"))
     return parts

@@ -19,7 +19,7 @@ from edgekd.students.resnet import ResNet
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, TaskSpec
 from edgekd.tasks.score import top1
 
-__all__ = ["NETWORKS", "Probe", "ProbeTask", "candidates", "overhead", "peak", "stairs", "usual"]
+__all__ = ["NETWORKS", "Probe", "ProbeTask", "candidates", "overhead", "peak", "usual", "width_sweep"]
 
 _CLASSES = 10
 _MEAN, _STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet: equal channels would be scaled faster
@@ -99,7 +99,7 @@ def usual() -> Probe:
     return Probe("resnet-8", (16, 32, 64), (1, 1, 1), 32)
 
 
-def stairs(quick: bool) -> tuple[Probe, ...]:
+def width_sweep(quick: bool) -> tuple[Probe, ...]:
     """Width sweep: one stage of one block, ever wider. Kernels work on whole vectors of channels, so time rises in
     steps.
     """

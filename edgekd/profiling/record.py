@@ -70,7 +70,7 @@ class DeploymentProfile(Filed):
     quick: bool
     overhead: Figure | None = None  # of a call of a minimal network
     peak: Figure | None = None  # multiply-adds a second, twice: GFLOP/s, or GOP/s of integers
-    stairs: tuple[Probed, ...] = ()  # width sweep: one stage, ever wider
+    width_sweep: tuple[Probed, ...] = ()  # width sweep: one stage, ever wider
     table: tuple[Probed, ...] = ()  # networks of several families, for the predictor
     operators: tuple[OperatorKind, ...] = ()
     operators_detail: str = ""  # why there are none, network by network; empty where not requested
@@ -89,7 +89,7 @@ class DeploymentProfile(Filed):
     def timed(self) -> int:
         """Number of networks timed: overhead and peak, width sweep and table, without those that failed."""
         two = 2 - sum(one.startswith(("overhead:", "peak:")) for one in self.missed)
-        return two + len(self.stairs) + len(self.table)
+        return two + len(self.width_sweep) + len(self.table)
 
 
 class Streamed(Record):

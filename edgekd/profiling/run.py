@@ -17,10 +17,10 @@ from edgekd.export.converter import Converter
 from edgekd.ir.backends import BACKENDS, can, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.measure.contention import DriftBaseline
+from edgekd.profiling.builder import ProbeBuilder
 from edgekd.profiling.depthwise import Depthwise
-from edgekd.profiling.making import ProbeMaker
 from edgekd.profiling.page import write_page
-from edgekd.profiling.probes import NETWORKS, stairs
+from edgekd.profiling.probes import NETWORKS, width_sweep
 from edgekd.profiling.record import AgainRecord, BehaviourProfile, DeploymentProfile, MemoryProfile, ProfileReport
 from edgekd.profiling.sections import Profiler
 from edgekd.records import Filed
@@ -94,7 +94,7 @@ def profile_device(
         if missing:
             events.line(
                 f"profiling  {device.name}: {len(missing)} sections, about "
-                f"{_told(expected_s(missing, quick))}; what is finished is kept"
+                f"{_duration(expected_s(missing, quick))}; what is finished is kept"
             )
         clock = _Clock(now, begun, quick)
         with (
@@ -105,17 +105,17 @@ def profile_device(
                 device=device.name,
                 session=session,
                 fingerprint=fingerprint,
-                make=ProbeMaker(converter, fingerprint, Path(scratch)),
+                make=ProbeBuilder(converter, fingerprint, Path(scratch)),
                 depthwise=Depthwise(Path(scratch) / "depthwise"),
                 quick=quick,
-                pace=DriftBaseline(),
+                drift_baseline=DriftBaseline(),
                 stop=lambda: _stop(events),
                 threads=threads,
             )
             for done, name in enumerate(missing):
                 _stop(events)
 
-                def tell(what: str, step: int, steps: int, name: str = name, done: int = done) -> None:
+                def report_step(what: str, step: int, steps: int, name: str = name, done: int = done) -> None:
                     _stop(events)
                     clock.check()
                     events.progress("profiling", done, len(missing), f"{name}: {what} {step}/{steps}")
@@ -123,11 +123,11 @@ def profile_device(
                 try:
                     clock.begin(name)
                     if name == "memory":
-                        known[name] = profiler.memory(tell)
+                        known[name] = profiler.memory(report_step)
                     elif name == behaviour:
-                        known[name] = profiler.behaviour(usable[0], tell)
+                        known[name] = profiler.behaviour(usable[0], report_step)
                     else:
-                        known[name] = profiler.deployment(*deployments[names.index(name)], tell)
+                        known[name] = profiler.deployment(*deployments[names.index(name)], report_step)
                 except _NoTimeLeft:
                     continue
                 write_json(home / f"{name}.json", known[name])
@@ -196,11 +196,11 @@ def _of_section_s(section: str, quick: bool) -> float:
         return _QUICK_MEMORY_S if quick else _MEMORY_S
     if section.startswith("behaviour"):
         return _QUICK_BEHAVIOUR_S if quick else _BEHAVIOUR_S
-    networks = 2 + len(stairs(quick)) + (0 if quick else NETWORKS)
+    networks = 2 + len(width_sweep(quick)) + (0 if quick else NETWORKS)
     return networks * (_CONVERT_S + (2 if quick else 3) * _PROCESS_S) + (0.0 if quick else _OPERATORS_S)
 
 
-def _told(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
@@ -269,7 +269,7 @@ def _known(home: Path, names: Sequence[str], quick: bool, anew: _Anew) -> dict[s
             section = _read(path)
             whole_enough = quick or not section.quick
             keeps = not anew.asked or anew.has(name) or (quick and not section.quick)
-            if _told_something(section) and whole_enough and keeps:
+            if _has_results(section) and whole_enough and keeps:
                 found[name] = section
     return found
 
@@ -282,7 +282,7 @@ def _read(path: Path) -> DeploymentProfile | MemoryProfile | BehaviourProfile:
     return read_record(path, BehaviourProfile)
 
 
-def _told_something(section: DeploymentProfile | MemoryProfile | BehaviourProfile) -> bool:
+def _has_results(section: DeploymentProfile | MemoryProfile | BehaviourProfile) -> bool:
     if isinstance(section, DeploymentProfile):
         return not section.refused
     return bool(section.streams) if isinstance(section, MemoryProfile) else bool(section.threads)

@@ -16,16 +16,16 @@ from edgekd.ir.kernels import Kernels, counted_macs
 from edgekd.ir.numerics import Precision
 from edgekd.measure.bandwidth import measure_bandwidth
 from edgekd.measure.compare import aa_noise
-from edgekd.measure.contention import DriftBaseline, measure_calmly
+from edgekd.measure.contention import DriftBaseline, measure_uncontended
 from edgekd.measure.figures import figures_of
 from edgekd.measure.prediction.choosing import choose_to_measure
 from edgekd.measure.prediction.predictor import FEWEST, fit_predictor
-from edgekd.measure.sequential import measure_steadily
+from edgekd.measure.sequential import measure_stable
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
+from edgekd.profiling.builder import BuildsProbes
 from edgekd.profiling.depthwise import Depthwise
-from edgekd.profiling.making import MakesProbes
 from edgekd.profiling.operators import operator_kinds, why_none
-from edgekd.profiling.probes import NETWORKS, Probe, candidates, overhead, peak, stairs, usual
+from edgekd.profiling.probes import NETWORKS, Probe, candidates, overhead, peak, usual, width_sweep
 from edgekd.profiling.record import (
     BehaviourProfile,
     DeploymentProfile,
@@ -36,7 +36,7 @@ from edgekd.profiling.record import (
     Sustained,
     Threaded,
 )
-from edgekd.store.predicted import Reading
+from edgekd.store.predicted import Observation
 
 __all__ = ["Profiler"]
 
@@ -46,7 +46,7 @@ _CACHES = (256 << 10, 2 << 20, 16 << 20, 128 << 20)  # bytes: from a first cache
 _ROUND_MS = 500.0  # of sustained work
 _STRETCHES, _ROUNDS = 12, 10  # fresh processes one after the other, each of which reports temperature and clock
 
-Tell = Callable[[str, int, int], None]
+ReportStep = Callable[[str, int, int], None]
 """Progress of a section: current step, steps finished, steps in all. Raises Interrupted."""
 
 
@@ -65,10 +65,10 @@ class Profiler:
     device: str
     session: DeviceSession
     fingerprint: Fingerprint
-    make: MakesProbes
+    make: BuildsProbes
     depthwise: Depthwise
     quick: bool
-    pace: DriftBaseline
+    drift_baseline: DriftBaseline
     stop: Callable[[], None]  # raises Interrupted where the person asked for that
     threads: int = 1  # of the deployments
     kernels_of: Callable[[Artefact], Kernels] = kernels_of_file
@@ -78,24 +78,24 @@ class Profiler:
         """Measurement plan as in a search, on one thread."""
         return MeasurePlan(processes=2 if self.quick else 3, rounds=5, round_ms=12.0, warmup_ms=40.0)
 
-    def deployment(self, backend: Backend, precision: Precision, tell: Tell) -> DeploymentProfile:
+    def deployment(self, backend: Backend, precision: Precision, report_step: ReportStep) -> DeploymentProfile:
         """Measure every probe on one backend and precision; its networks go into the device's latency table."""
         begun = time.monotonic()
         plain = DeploymentProfile(backend=backend, precision=precision, threads=self.threads, quick=self.quick)
         made, measured, missed = list[ProbeFile](), list[Measurement](), dict[Probe, str]()
-        total = 2 * (2 + len(stairs(self.quick)) + (0 if self.quick else NETWORKS))
+        total = 2 * (2 + len(width_sweep(self.quick)) + (0 if self.quick else NETWORKS))
 
         def add(probes: Sequence[Probe]) -> str:
             """Make and measure them; why one could not be made, or most could not be timed, or nothing."""
             new, tried = list[ProbeFile](), 2 * (len(made) + len(missed))
             for probe in probes:
-                tell("converting", tried + len(new), total)
+                report_step("converting", tried + len(new), total)
                 artefact, why = self.make(probe, backend, precision)
                 if artefact is None:
                     return why
                 new.append(ProbeFile(probe, artefact))
             before = tried + len(new)
-            found = self._measured(new, backend, lambda done: tell("measuring", before + done, total))
+            found = self._measured(new, backend, lambda done: report_step("measuring", before + done, total))
             for one, measurement in zip(new, found, strict=True):
                 if measurement.outcome is Outcome.OK:
                     made.append(one)
@@ -104,20 +104,20 @@ class Profiler:
                     missed[one.probe] = f"{measurement.outcome.value} {measurement.detail}".strip()
             return next(iter(missed.values())) if len(missed) > len(made) else ""
 
-        why = add([overhead(), peak(), *stairs(self.quick)])
+        why = add([overhead(), peak(), *width_sweep(self.quick)])
         for _ in range(0 if self.quick or why else 2):  # first with expected deviations, then with this device's
             why = why or add(_next(made, measured, missed))
         probed, not_kept = self._kept(backend, precision, made, measured)
         if why:
             return plain.but(refused=why, not_kept=not_kept, seconds=time.monotonic() - begun)
-        operators, none = ((), "") if self.quick else self._operators(backend, precision, tell)
-        rungs = stairs(self.quick)
+        operators, none = ((), "") if self.quick else self._operators(backend, precision, report_step)
+        widths = width_sweep(self.quick)
         small = probed.get(overhead())
         return plain.but(
             overhead=small.p5_us.but(metric="latency.overhead") if small else None,
             peak=_rate(max(probed.values(), key=lambda one: one.macs / one.p5_us.value), precision),
-            stairs=tuple(probed[probe] for probe in rungs if probe in probed),
-            table=tuple(one for probe, one in probed.items() if probe not in {overhead(), peak(), *rungs}),
+            width_sweep=tuple(probed[probe] for probe in widths if probe in probed),
+            table=tuple(one for probe, one in probed.items() if probe not in {overhead(), peak(), *widths}),
             operators=operators,
             operators_detail=none,
             missed=tuple(f"{probe.name}: {detail}" for probe, detail in missed.items()),
@@ -125,12 +125,12 @@ class Profiler:
             seconds=time.monotonic() - begun,
         )
 
-    def memory(self, tell: Tell) -> MemoryProfile:
+    def memory(self, report_step: ReportStep) -> MemoryProfile:
         """Measure reading and writing in working sets from a cache to memory."""
         begun = time.monotonic()
         sizes = _CACHES[::2] if self.quick else _CACHES
-        tell("streaming", 0, 1)
-        found = measure_bandwidth(self.session, sizes, self.plan, self.pace, self.stop, again=not self.quick)
+        report_step("streaming", 0, 1)
+        found = measure_bandwidth(self.session, sizes, self.plan, self.drift_baseline, self.stop, again=not self.quick)
         streams = [
             Streamed(working_bytes=size, bandwidth=rate)
             for size, rate in zip(sizes, found, strict=True)
@@ -138,33 +138,31 @@ class Profiler:
         ]
         return MemoryProfile(quick=self.quick, streams=tuple(streams), seconds=time.monotonic() - begun)
 
-    def behaviour(self, backend: Backend, tell: Tell) -> BehaviourProfile:
+    def behaviour(self, backend: Backend, report_step: ReportStep) -> BehaviourProfile:
         """Measure one network with more threads, for a minute without pause, with pauses, and against itself."""
         begun, probe = time.monotonic(), usual()
         plain = BehaviourProfile(quick=self.quick, backend=backend, probe=probe.name)
-        tell("converting", 0, 5)
+        report_step("converting", 0, 5)
         artefact, why = self.make(probe, backend, Precision.FLOAT32)
         if artefact is None:
             return plain.but(probe=f"{probe.name}: {why}", seconds=time.monotonic() - begun)
         job, threads = Job(artefact=artefact, backend=backend), list[tuple[int, Figure | None]]()
         counts = _threads(self.fingerprint.cores)
         for count in dict.fromkeys((counts[0], counts[-1])) if self.quick else counts:
-            tell("threads", 1, 5)
-            (measured,) = self._calmly([job], self.plan.but(threads=count))
+            report_step("threads", 1, 5)
+            (measured,) = self._measure([job], self.plan.but(threads=count))
             threads.append((count, find_figure(figures_of(measured), "latency.p5")))
-        tell("without pause", 2, 5)
+        report_step("without pause", 2, 5)
         plan = self._without_pause()
         (sustained,) = self.session.measure([job], plan)
-        tell("at a rate", 3, 5)
+        report_step("at a rate", 3, 5)
         calls = MeasurePlan(processes=1 if self.quick else 5, rounds=4, round_ms=100.0, sentinel=False)
         slow = calls.but(rounds=1 if self.quick else 2, round_ms=1000.0)
         (closed,) = self.session.measure([job], calls)
         (periodic,) = self.session.measure([job], slow.but(load=Load(pattern="periodic", rate_hz=_RATE_HZ)))
-        tell("noise", 4, 5)
+        report_step("noise", 4, 5)
         pairs = self.plan.but(processes=3 if self.quick else 5)
-        pair = (
-            self.session.measure([job, job], pairs) if self.quick else measure_steadily(self.session, [job] * 2, pairs)
-        )
+        pair = self.session.measure([job, job], pairs) if self.quick else measure_stable(self.session, [job] * 2, pairs)
         sentinel = pair[0].sentinel
         return plain.but(
             threads=tuple(Threaded(threads=count, p5_us=low) for count, low in threads if low is not None),
@@ -222,14 +220,16 @@ class Profiler:
             return probed, str(error)
         return probed, ""
 
-    def _operators(self, backend: Backend, precision: Precision, tell: Tell) -> tuple[tuple[OperatorKind, ...], str]:
+    def _operators(
+        self, backend: Backend, precision: Precision, report_step: ReportStep
+    ) -> tuple[tuple[OperatorKind, ...], str]:
         """Operator kinds by the runtime's own profile, of a network with dense and one with depthwise convolutions; why
         none.
         """
         kinds, none = list[OperatorKind](), list[str]()
         probes: tuple[Probe | Depthwise, ...] = usual(), self.depthwise
         for done, probe in enumerate(probes):
-            tell("operators", done, 2)
+            report_step("operators", done, 2)
             artefact, why = self.make(probe, backend, precision)
             if artefact is not None:
                 job = Job(artefact=artefact, backend=backend)
@@ -255,18 +255,20 @@ class Profiler:
             load=Load(busy=max(0, self.fingerprint.cores - 1)),
         )
 
-    def _measured(self, made: Sequence[ProbeFile], backend: Backend, tell: Callable[[int], None]) -> list[Measurement]:
+    def _measured(
+        self, made: Sequence[ProbeFile], backend: Backend, report_step: Callable[[int], None]
+    ) -> list[Measurement]:
         found, plan = list[Measurement](), self.plan.but(threads=self.threads)
         for start in range(0, len(made), _AT_ONCE):
-            tell(start)
+            report_step(start)
             jobs = [Job(artefact=one.artefact, backend=backend) for one in made[start : start + _AT_ONCE]]
-            found += self._calmly(jobs, plan)
+            found += self._measure(jobs, plan)
         return found
 
-    def _calmly(self, jobs: Sequence[Job], plan: MeasurePlan) -> Sequence[Measurement]:
+    def _measure(self, jobs: Sequence[Job], plan: MeasurePlan) -> Sequence[Measurement]:
         if self.quick:
             return self.session.measure(jobs, plan)
-        return measure_calmly(self.session, jobs, plan, self.pace, stop=self.stop)
+        return measure_uncontended(self.session, jobs, plan, self.drift_baseline, stop=self.stop)
 
 
 def _rate(probed: Probed, precision: Precision) -> Figure:
@@ -287,12 +289,12 @@ def _next(made: Sequence[ProbeFile], measured: Sequence[Measurement], missed: Co
     """Half of the networks for the predictor: the most informative of those not tried."""
     known = [(one.probe.kernels(), figures_of(m)) for one, m in zip(made, measured, strict=True)]
     lows = [(kernels, find_figure(figures, "latency.p5")) for kernels, figures in known]
-    readings = [Reading(kernels=kernels, p5_us=low.value) for kernels, low in lows if low is not None]
+    observations = [Observation(kernels=kernels, p5_us=low.value) for kernels, low in lows if low is not None]
     taken = {*missed, *(one.probe for one in made)}
     left = [probe for probe in candidates() if probe not in taken]
     begun = any(probe in taken for probe in candidates())
-    fitted = fit_predictor(readings) if begun and len(readings) >= FEWEST else None
-    seen = () if fitted else [reading.kernels for reading in readings]
+    fitted = fit_predictor(observations) if begun and len(observations) >= FEWEST else None
+    seen = () if fitted else [reading.kernels for reading in observations]
     places = choose_to_measure([probe.kernels() for probe in left], NETWORKS // 2, fitted, seen)
     return [left[place] for place in places]
 
@@ -310,13 +312,13 @@ def _curve(measurement: Measurement) -> tuple[Sustained, ...]:
     for process in measurement.processes:
         begun_s, last = process.started_at_s - measurement.processes[0].started_at_s, len(process.round_p5_us) - 1
         for at, low in enumerate(process.round_p5_us):
-            told = process.after if at == last else process.before if at == 0 else None
+            conditions = process.after if at == last else process.before if at == 0 else None
             curve.append(
                 Sustained(
                     at_s=begun_s + step_s * (at + 1),
                     p5_us=low,
-                    temperature_c=told.temperature_c if told else None,
-                    clock_mhz=told.clock_mhz if told else None,
+                    temperature_c=conditions.temperature_c if conditions else None,
+                    clock_mhz=conditions.clock_mhz if conditions else None,
                 )
             )
     return tuple(curve)

@@ -26,7 +26,7 @@ def profile_lines(report: ProfileReport) -> list[str]:
 def steps_of(deployment: DeploymentProfile) -> tuple[int, ...]:
     """Widths after which the next one costs a step of its own, by more than the added work."""
     found = []
-    for before, after in zip(deployment.stairs, deployment.stairs[1:], strict=False):
+    for before, after in zip(deployment.width_sweep, deployment.width_sweep[1:], strict=False):
         grown = after.p5_us.value / before.p5_us.value - 1.0
         usual = (after.width / before.width) ** 2 - 1.0
         if grown > max(_STEP, 1.2 * usual):
@@ -63,7 +63,7 @@ def _lines(report: ProfileReport) -> Iterator[str]:
             yield f"not in the latency table, {deployment.label}: {deployment.not_kept}"
     if report.memory is not None:
         rates = [f"{format_bytes(s.working_bytes)} {s.bandwidth.value / 1e9:.3g} GB/s" for s in report.memory.streams]
-        yield f"read and written in: {', '.join(rates) or 'nothing told'}"
+        yield f"read and written in: {', '.join(rates) or 'nothing measured'}"
     for deployment in report.deployments:
         steps = steps_of(deployment)
         if steps:
@@ -93,14 +93,14 @@ def _operators(deployment: DeploymentProfile) -> Iterator[str]:
     for one in deployment.operators:
         if one.kind not in longest or one.time_us.value > longest[one.kind].time_us.value:
             longest[one.kind] = one
-    told = [
+    parts = [
         f"{one.kind} {one.macs_per_s.value / 1e9:.3g} G multiply-adds/s"
         if one.macs_per_s
         else f"{one.kind} {each_words(one)}"
         for one in longest.values()
     ]
-    if told:
-        yield f"operators on {deployment.label}: {', '.join(told)}"
+    if parts:
+        yield f"operators on {deployment.label}: {', '.join(parts)}"
     if deployment.operators_detail:
         yield f"no operators on {deployment.label}: {deployment.operators_detail}"
 
@@ -129,23 +129,25 @@ def _behaviour(found: BehaviourProfile) -> Iterator[str]:
             f"{late / early - 1.0:+.1%} in the last third{heat_words(found)}"
         )
     if found.closed and found.periodic:
-        yield (f"p50 back to back {_told(found.closed)}, at {found.rate_hz:g} calls a second {_told(found.periodic)}")
+        yield (
+            f"p50 back to back {_latency(found.closed)}, at {found.rate_hz:g} calls a second {_latency(found.periodic)}"
+        )
     yield f"noise between the network and itself {found.noise:.1%}; the machine moved by {found.drift:.1%} meanwhile"
 
 
 def heat_words(found: BehaviourProfile) -> str:
     """First and last reported temperature and clock: `; 41 to 63 C; 2400 to 1800 MHz`."""
     said = ""
-    for unit, told in (
+    for unit, parts in (
         ("C", [each.temperature_c for each in found.sustained if each.temperature_c is not None]),
         ("MHz", [each.clock_mhz for each in found.sustained if each.clock_mhz is not None]),
     ):
-        if len(told) > 1:
-            said += f"; {told[0]:.0f} to {told[-1]:.0f} {unit}"
+        if len(parts) > 1:
+            said += f"; {parts[0]:.0f} to {parts[-1]:.0f} {unit}"
     return said
 
 
-def _told(figure: Figure) -> str:
+def _latency(figure: Figure) -> str:
     return format_us(figure.value)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgekd.artefacts import Backend
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
-from edgekd.store.records import Deployment, DeploymentReading, DeploymentsRecord
+from edgekd.store.records import Deployment, DeploymentObservation, DeploymentsRecord
 
 __all__ = ["DeploymentCell", "deployment_rows"]
 
@@ -29,14 +29,14 @@ def deployment_rows(
     deployments: DeploymentsRecord,
 ) -> tuple[list[Precision], list[tuple[Backend, list[DeploymentCell | None]]]]:
     """Columns (precisions) and rows (backends with a cell per precision; None where the pair was no deployment)."""
-    known = dict.fromkeys(reading.deployment for reading in deployments.readings)
+    known = dict.fromkeys(observation.deployment for observation in deployments.observations)
     precisions = [
         precision for precision in Precision if any(deployment.precision is precision for deployment in known)
     ]
     backends = list(dict.fromkeys(deployment.backend for deployment in known))
     read = {
         deployment: _by_reference_arch(
-            [reading for reading in deployments.readings if reading.deployment == deployment]
+            [observation for observation in deployments.observations if observation.deployment == deployment]
         )
         for deployment in known
     }
@@ -51,8 +51,8 @@ def deployment_rows(
     return precisions, rows
 
 
-def _by_reference_arch(readings: Sequence[DeploymentReading]) -> dict[Arch, float]:
-    return {reading.arch: reading.p5_us.value for reading in readings if reading.p5_us is not None}
+def _by_reference_arch(observations: Sequence[DeploymentObservation]) -> dict[Arch, float]:
+    return {observation.arch: observation.p5_us.value for observation in observations if observation.p5_us is not None}
 
 
 def _fastest(read: Mapping[Deployment, Mapping[Arch, float]]) -> Mapping[Arch, float]:
@@ -78,7 +78,11 @@ def _cell(
     shared = [arch for arch in read if arch in fastest]
     if not shared:
         detail = next(
-            (reading.detail for reading in deployments.readings if reading.deployment == deployment and reading.detail),
+            (
+                observation.detail
+                for observation in deployments.observations
+                if observation.deployment == deployment and observation.detail
+            ),
             "",
         )
         return DeploymentCell("no figure", detail or dropped, -1, deployment in deployments.kept, mark)

@@ -21,12 +21,12 @@ def upwards(values: Sequence[float]) -> svg.Scale:
     return svg.Scale.over(values, _HEIGHT - _BOTTOM, _TOP)
 
 
-def axes(x: svg.Scale, y: svg.Scale, title: str, told: Callable[[float], str]) -> list[str]:
-    """Grid, ticks and axis titles; ``told`` formats a value of the vertical axis."""
+def axes(x: svg.Scale, y: svg.Scale, title: str, format_value: Callable[[float], str]) -> list[str]:
+    """Grid, ticks and axis titles; ``format_value`` formats a value of the vertical axis."""
     parts = []
     for tick in y.ticks():
         parts.append(svg.line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
-        parts.append(svg.text(_LEFT - 6, y(tick) + 4, told(tick), "tick", "end"))
+        parts.append(svg.text(_LEFT - 6, y(tick) + 4, format_value(tick), "tick", "end"))
     for tick in x.ticks():
         if tick == int(tick):
             parts.append(svg.text(x(tick), _HEIGHT - _BOTTOM + 22, f"{tick:g}", "tick", "middle"))

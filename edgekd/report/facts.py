@@ -22,7 +22,7 @@ from edgekd.store.records import (
     TeachersRecord,
     TrialRecord,
 )
-from edgekd.store.relaxed import GapRecord, LatencyModelRecord, RelaxationRecord
+from edgekd.store.relaxed import LatencyModelRecord, RelaxationRecord, TeacherTuningRecord
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
@@ -53,7 +53,7 @@ class Facts:
     plan: PlanRecord | None = None
     latency_model: LatencyModelRecord | None = None  # of a differentiable search
     relaxation: RelaxationRecord | None = None
-    gaps: tuple[GapRecord, ...] = ()
+    gaps: tuple[TeacherTuningRecord, ...] = ()
     teachers: TeachersRecord | None = None
     predicted: PredictorsRecord | None = None  # the latency predictor's last fit
 
@@ -98,7 +98,7 @@ def gather(folder: Path) -> Facts:
         plan=run.plan(),
         latency_model=run.latency_model(),
         relaxation=run.relaxation(),
-        gaps=run.gaps(),
+        gaps=run.teacher_tunings(),
         teachers=run.teachers(),
         predicted=next(reversed(run.predictors()), None),
     )

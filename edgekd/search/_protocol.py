@@ -1,7 +1,8 @@
 """Protocols of a search: sampler, artefact builder, accuracy estimate, trainer of finalists, static analyser.
 
 Deciding (filters, deployments, samplers, the choice) reads records and returns records. Running (`ArtefactBuilder`,
-`AccuracyEstimate`, `Refiner`, `Surveyor`) turns a candidate into facts. Only the loop writes to the run folder.
+`AccuracyEstimate`, `FinalistTrainer`, `StaticAnalyser`) turns a candidate into facts. Only the loop writes to the run
+folder.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from edgekd.teachers._protocol import Teacher
 __all__ = [
     "AccuracyEstimate",
     "ArtefactBuilder",
+    "CandidateRanking",
     "Estimate",
     "EstimateContext",
-    "Guide",
-    "Known",
+    "FinalistTrainer",
+    "Knowledge",
     "Refined",
-    "Refiner",
     "Sampler",
+    "StaticAnalyser",
     "Step",
-    "Surveyor",
 ]
 
 
 @dataclass(frozen=True)
-class Guide:
+class CandidateRanking:
     """Ranking of archs on one deployment, made outside the trials (by a trained choice), for the sampler to follow."""
 
     deployment: Deployment
@@ -55,7 +56,7 @@ class Guide:
 
 
 @dataclass(frozen=True)
-class Known:
+class Knowledge:
     """Knowledge that a proposal may rest on. Everything here comes from the run folder.
 
     ``allowed`` has, for each kept deployment, the indices of archs no filter removed, ascending. ``trials`` are those
@@ -69,7 +70,7 @@ class Known:
     trials: Sequence[TrialRecord]
     pending: Sequence[Candidate] = ()
     violations: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by trial number, then by limit
-    guide: Guide | None = None
+    ranking: CandidateRanking | None = None
 
     @property
     def proposed(self) -> Sequence[TrialRecord]:
@@ -82,7 +83,7 @@ class Sampler(Protocol):
 
     name: ClassVar[str]
 
-    def propose(self, known: Known, seed: int) -> Candidate | None:
+    def propose(self, knowledge: Knowledge, seed: int) -> Candidate | None:
         """Return a candidate that no filter removed and that is neither tried nor pending; None where all have been
         tried.
         """
@@ -158,7 +159,7 @@ class Step:
     detail: str = ""
 
 
-class Refiner(Protocol):
+class FinalistTrainer(Protocol):
     """Trainer of finalists: trains, exports and scores a finalist, and makes its float32 baseline."""
 
     def refine(self, candidate: Candidate) -> Refined:
@@ -176,7 +177,7 @@ class Refiner(Protocol):
         ...
 
 
-class Surveyor(Protocol):
+class StaticAnalyser(Protocol):
     """Static analyser: counts features of an arch at float32 without running it on a device."""
 
     def features(self, arch: Arch) -> StaticFeatures:

@@ -27,14 +27,14 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Student
 from edgekd.students.student import new_student
 
-__all__ = ["settled_recipe"]
+__all__ = ["resolved_recipe"]
 
 Phase = Literal["loss", "views"]
 _ABOVE_CHANCE = 2.0  # times the score of guessing
 _LOSSES_PART = 0.6  # of the share, about their part of all epochs: augmentations must be compared too
 
 
-def settled_recipe(
+def resolved_recipe(
     project: Project, run: Run, events: Events, started: float | None = None, now: Callable[[], float] = time.monotonic
 ) -> Project:
     """Return the project with each `auto` replaced by a `distill` stage; unchanged where there is none.
@@ -119,8 +119,8 @@ class _Choosing:
 
     def _leader(self, record: AutoRecord, phase: Phase) -> str:
         leader = standing_of(record, phase, self.auto).leader
-        known = {score.option: score for score in record.of(phase) if score.validation is not None}
-        if leader is None or leader not in known:
+        scored = {score.option: score for score in record.of(phase) if score.validation is not None}
+        if leader is None or leader not in scored:
             reasons = [option.why_not for option in record.options if option.phase == phase and option.why_not]
             reasons += [score.detail for score in record.of(phase) if score.detail]
             raise ConfigurationError.one(

@@ -16,7 +16,7 @@ from edgekd.store.records import PlanRecord, TrialRecord
 __all__ = [
     "SHORTLISTED",
     "Budget",
-    "Pace",
+    "Speed",
     "finalists_within",
     "reserve_s",
     "share_within",
@@ -58,7 +58,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Speed:
     """Speed of training, converting and measuring, estimated from this run's trials."""
 
     images_per_s: float = _IMAGES_PER_S
@@ -66,15 +66,15 @@ class Pace:
     process_s: float = _PROCESS_S  # of a measured process, beyond the calls asked for
 
     @classmethod
-    def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Pace:
+    def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Speed:
         """Estimate from recorded trials; the slower half of the training speeds counts.
 
         Finalists are the more accurate candidates, hence the larger. The untouched model counts only where there is no
         other trial: it is larger than the students that are trained.
         """
-        speeds = sorted(_told(trials, lambda trial: trial.images_per_s))
-        converted = _told(trials, lambda trial: trial.seconds.get("convert"))
-        measured = _told(trials, lambda trial: trial.seconds.get("measure"))
+        speeds = sorted(_observed(trials, lambda trial: trial.images_per_s))
+        converted = _observed(trials, lambda trial: trial.seconds.get("convert"))
+        measured = _observed(trials, lambda trial: trial.seconds.get("measure"))
         processes = [max(0.0, seconds / plan.measure.processes - _asked_s(plan.measure)) for seconds in measured]
         return cls(
             statistics.median(speeds[: (len(speeds) + 1) // 2]) if speeds else _IMAGES_PER_S,
@@ -106,26 +106,26 @@ def reserve_s(
     ``rivals``: number of other deployments each finalist's arch is rechecked on. ``untouched``: number of finalists
     that need no training, in addition to ``finalists``.
     """
-    pace, all_of_them = Pace.of(plan, trials), finalists + untouched
+    speed, all_of_them = Speed.of(plan, trials), finalists + untouched
     again = all_of_them * (rivals + 1) if rivals else 0
-    rechecking = again * pace.convert_s + pace.measure_s(plan.measure, again + 1) if again else 0.0
-    refining = finalists * pace.refine_s(plan) + untouched * pace.untrained_s()
-    measuring = pace.measure_s(plan.certify, 2 * all_of_them) + pace.measure_s(plan.certify, 1)
+    rechecking = again * speed.convert_s + speed.measure_s(plan.measure, again + 1) if again else 0.0
+    refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s()
+    measuring = speed.measure_s(plan.certify, 2 * all_of_them) + speed.measure_s(plan.certify, 1)
     return shortlist_s(plan, trials) + rechecking + refining + measuring + _CERTIFICATE_S
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
     """Seconds to measure the shortlist before refining; 0 where refining is too short for a shortlist to pay."""
-    pace = Pace.of(plan, trials)
-    seconds = SHORTLISTED * pace.convert_s + pace.measure_s(plan.certify, SHORTLISTED)
-    return seconds if seconds < _SHORTLIST_SHARE * pace.refine_s(plan) else 0.0
+    speed = Speed.of(plan, trials)
+    seconds = SHORTLISTED * speed.convert_s + speed.measure_s(plan.certify, SHORTLISTED)
+    return seconds if seconds < _SHORTLIST_SHARE * speed.refine_s(plan) else 0.0
 
 
 def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) -> float:
     """Seconds for the stage-by-stage comparison of the winner, and the certificate after it."""
-    pace = Pace.of(plan, trials)
-    each_s = pace.convert_s + _PER_FINALIST_S
-    return stages * each_s + pace.measure_s(plan.measure, stages) + _CERTIFICATE_S
+    speed = Speed.of(plan, trials)
+    each_s = speed.convert_s + _PER_FINALIST_S
+    return stages * each_s + speed.measure_s(plan.measure, stages) + _CERTIFICATE_S
 
 
 def finalists_within(
@@ -147,14 +147,14 @@ def share_within(
     epochs meets no floor of accuracy, and the fault would be the machine's.
     """
     left_s = budget.left_s()
-    training_s = finalists * _SLOWER * plan.refine_images / Pace.of(plan, trials).images_per_s
+    training_s = finalists * _SLOWER * plan.refine_images / Speed.of(plan, trials).images_per_s
     if budget.total_s is None or reserved_s <= left_s or training_s <= 0:
         return 1.0
     least = min(1.0, _ENSURED * budget.total_s / training_s) if ensured else 0.0
     return max(_LEAST_SHARE, least, 1.0 - (reserved_s - left_s) / training_s)
 
 
-def _told(trials: Sequence[TrialRecord], of: Callable[[TrialRecord], float | None]) -> list[float]:
+def _observed(trials: Sequence[TrialRecord], of: Callable[[TrialRecord], float | None]) -> list[float]:
     """Values of ``of`` over the trained trials; over the untouched ones where no trained trial has any."""
     found = [(trial.candidate.plan.untouched, value) for trial in trials if (value := of(trial))]
     trained = [value for untouched, value in found if not untouched]

@@ -6,13 +6,13 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
 from edgekd.search.recipe import deployments_of, images_of, with_precision
-from edgekd.search.relaxed.teacher_tuning import recipes_tried, temperature_of, ways_of
+from edgekd.search.relaxed.teacher_tuning import recipes_tried, settings_of, temperature_of
 from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Inheriting
 from edgekd.targets.target import Target
 
-__all__ = ["certify_plan", "make_plan", "survey_size", "trial_plan"]
+__all__ = ["analysis_size", "certify_plan", "make_plan", "trial_plan"]
 
 _CORRECTED = 2  # trials of a differentiable search in a batch: their measurements correct the next predictions
 _TIMES = (
@@ -81,7 +81,7 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
     )
 
 
-def survey_size(budget_s: float | None, relaxed: bool = False) -> int:
+def analysis_size(budget_s: float | None, relaxed: bool = False) -> int:
     """Number of archs to analyse: about a twentieth of the budget, at some 25 ms each.
 
     A differentiable search needs a few hundred, for reference archs and table: archs near its result are analysed
@@ -98,7 +98,7 @@ def _tried(project: Project, relaxed: RelaxOptions | None) -> float:
     if relaxed is None or own is None:
         return 0.0
     assisted = relaxed.assistant is not None and project.teacher is not None
-    return recipes_tried(len(ways_of(own, relaxed.temperatures, assisted)))
+    return recipes_tried(len(settings_of(own, relaxed.temperatures, assisted)))
 
 
 def _reference_archs(budget_s: float | None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edgekd.events import Events
 from edgekd.project import Project
-from edgekd.store.records import TeacherReading, TeachersRecord
+from edgekd.store.records import TeacherScore, TeachersRecord
 from edgekd.store.run import Run
 from edgekd.teachers._protocol import Taught, Teacher
 from edgekd.teachers.binding import rated
@@ -41,7 +41,7 @@ def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord 
             events.line("           no better than telling each number's mean: train it longer, or check its units")
     record = TeachersRecord(
         teachers=tuple(
-            TeacherReading(
+            TeacherScore(
                 name=teacher.name,
                 identity=teacher.digest(),
                 score=score.value if score else None,

@@ -17,18 +17,18 @@ from edgekd.ir.space import Arch
 from edgekd.measure.sentinel import judge_measured
 from edgekd.recipes.auto import Auto, standing_of
 from edgekd.records import Record, Shown
-from edgekd.search.deployments.ranking import settle_deployments, still_in
-from edgekd.search.deployments.recheck import settled
+from edgekd.search.deployments.ranking import final_deployments, still_in
+from edgekd.search.deployments.recheck import rechecked
 from edgekd.search.deployments.reference_archs import choose_reference_archs
-from edgekd.search.finalists.choose import chosen_of, is_simulated, ranked_by_merit
+from edgekd.search.finalists.selection import chosen_of, is_simulated, ranked_by_merit
 from edgekd.search.finalists.shortlist import standing
 from edgekd.search.iterative.original import limits_beside
 from edgekd.search.iterative.shrinking import chosen_step, gain_wanted
-from edgekd.search.relaxed.replay import relaxed_decisions, relaxed_guide
+from edgekd.search.relaxed.replay import recorded_ranking, relaxed_decisions
 from edgekd.search.space.feasible import is_feasible
 from edgekd.search.space.filters import Allowed, apply_filters
-from edgekd.search.space.foresight import Foresight
-from edgekd.search.trials.loop import known_before, propose_batch
+from edgekd.search.space.predicted_filter import PredictedFilter
+from edgekd.search.trials.loop import knowledge_before, propose_batch
 from edgekd.store.records import AutoRecord, DeploymentsRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 
@@ -85,7 +85,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
         yield _auto(run, auto)
     original = run.original()
     if original is not None and run.header.target.relative:
-        limits = limits_beside(run.header.target, original.accuracy, original.readings)
+        limits = limits_beside(run.header.target, original.accuracy, original.observations)
         yield _step("own", [("original.json: limits relative to the model as it came", limits == original.target)])
     if plan is not None and features is not None:
         filtered = apply_filters(run.target, plan, features)
@@ -97,7 +97,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
             yield _reference_archs(run, plan, archs)
             deployments = run.deployments()
             if deployments is not None:
-                again, allowed = settle_deployments(run.target, plan, features, filtered, archs, run.reference_archs())
+                again, allowed = final_deployments(run.target, plan, features, filtered, archs, run.reference_archs())
                 yield _step("deployments", [("deployments.json", _decided(again) == _decided(deployments))])
                 for name, decisions in relaxed_decisions(run, plan, features, filtered.left, deployments):
                     yield _step(name, decisions)
@@ -133,7 +133,7 @@ def _reference_archs(run: Run, plan: PlanRecord, archs: tuple[Arch, ...]) -> Rep
     for number, reference_arch in enumerate(reference_archs):
         alive = set(still_in(run.target, plan, reference_archs[:number]))
         same = archs[number : number + 1] == (reference_arch.arch,) and alive <= {
-            reading.deployment for reading in reference_arch.readings
+            observation.deployment for observation in reference_arch.observations
         }
         found.append((f"reference-archs/{number:02d}.json", same))
     return _step("reference_archs", found)
@@ -153,10 +153,10 @@ def _proposals(
             Place(str(run.path("trials"))),
         )
     found = list[tuple[str, bool]]()
-    guide, allowed = relaxed_guide(run, plan, allowed)
-    foresight = Foresight(run, plan, features, deployments, allowed)
+    ranking, allowed = recorded_ranking(run, plan, allowed)
+    predicted_filter = PredictedFilter(run, plan, features, deployments, allowed)
     for batch in sorted({trial.batch for trial in trials}):
-        known = known_before(run, plan, foresight.at(batch, trials), deployments, trials, batch, guide)
+        known = knowledge_before(run, plan, predicted_filter.at(batch, trials), deployments, trials, batch, ranking)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals
@@ -185,7 +185,7 @@ def _finalists(run: Run, deployments: DeploymentsRecord) -> ReplayedStep:
         same = finalist.rank <= len(order) and order[finalist.rank - 1].number == finalist.trial
         if same:
             trial = order[finalist.rank - 1]
-            same = settled(target, deployments, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
+            same = rechecked(target, deployments, trial.candidate, rechecks.get(trial.number)) == finalist.candidate
         found.append((f"finalists/{finalist.rank:02d}.json", same))
     return _step("finalists", found)
 
@@ -207,9 +207,9 @@ def _rounds(run: Run, plan: RoundsPlan) -> ReplayedStep:
             chosen = chosen_step(record.before, record.options, wanted, plan.least_gain, record.noise)
             found.append((f"rounds/{record.number:02d}.json", record.arch == (chosen.arch if chosen else None)))
     for record in run.rounds():
-        for reading in record.readings:
-            again = judge_measured(target, reading.figures, reading.measurement)
-            found.append((f"rounds/{record.number:02d}.json on {reading.backend}", again == reading.verdict))
+        for observation in record.observations:
+            again = judge_measured(target, observation.figures, observation.measurement)
+            found.append((f"rounds/{record.number:02d}.json on {observation.backend}", again == observation.verdict))
     return _step("rounds", found)
 
 

@@ -26,35 +26,35 @@ from edgekd.recipes.runner import check_recipe
 from edgekd.search._protocol import (
     AccuracyEstimate,
     ArtefactBuilder,
+    CandidateRanking,
     EstimateContext,
-    Guide,
-    Refiner,
+    FinalistTrainer,
     Sampler,
-    Surveyor,
+    StaticAnalyser,
 )
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.accuracy.untrained_own import AsItCame
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
-from edgekd.search.deployments.recheck import Recheck, settled
-from edgekd.search.finalists.choose import Chooser
+from edgekd.search.deployments.recheck import Recheck, rechecked
 from edgekd.search.finalists.order import as_they_came, rank_correlation, refine_one
-from edgekd.search.finalists.refiner import RecipeRefiner
+from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.shortlist import Shortlist, standing
 from edgekd.search.finalists.stagewise import Stagewise
+from edgekd.search.finalists.trainer import RecipeTrainer
 from edgekd.search.iterative.original import Original
-from edgekd.search.outcome.ending import finish, nothing_fits, settled_on
-from edgekd.search.plan import make_plan, survey_size
+from edgekd.search.outcome.ending import finish, nothing_fits, outcome_of_best
+from edgekd.search.plan import analysis_size, make_plan
 from edgekd.search.relaxed.step import RelaxedSteps
-from edgekd.search.relaxed.teacher_tuning import Gap
+from edgekd.search.relaxed.teacher_tuning import TeacherTuning
 from edgekd.search.relaxed.training import lesson_of, relaxable
+from edgekd.search.space.analysis import FamilyAnalyser
 from edgekd.search.space.filters import Allowed
-from edgekd.search.space.foresight import Foresight
-from edgekd.search.space.known import known_tables
-from edgekd.search.space.survey import FamilySurveyor
+from edgekd.search.space.predicted_filter import PredictedFilter
+from edgekd.search.space.prior_tables import prior_tables
 from edgekd.search.trials.loop import TrialLoop
 from edgekd.search.trials.measuring import Bench
 from edgekd.search.trials.steps import FirstSteps
-from edgekd.search.trials.untrained import UntrainedMaker
+from edgekd.search.trials.untrained import UntrainedBuilder
 from edgekd.stages import Prepares
 from edgekd.store.records import (
     DeploymentsRecord,
@@ -76,12 +76,12 @@ __all__ = ["Parts", "Search", "context_of", "run_search", "spent_before"]
 class Parts:
     """Parts of a search that turn candidates into facts."""
 
-    surveyor: Surveyor
-    maker: ArtefactBuilder
+    analyser: StaticAnalyser
+    builder: ArtefactBuilder
     sampler: Sampler
     estimate: AccuracyEstimate
     context: EstimateContext
-    refiner: Refiner
+    trainer: FinalistTrainer
     session: DeviceSession
     bandwidth: Callable[[int], Figure] | None = None  # of a working set in bytes; None where nothing measures it
     kernels_of: Callable[[Artefact], Kernels] | None = None  # of a file; None: nothing is kept for later searches
@@ -105,7 +105,7 @@ def run_search(
     if plan is None:
         plan = make_plan(project, run.header.budget_s, run.header.seed)
         if plan.predict:
-            run.write(known_tables(run, plan, events))
+            run.write(prior_tables(run, plan, events))
         run.write(plan)
     context = context_of(project, run, events)
     if run.features() is None:
@@ -117,12 +117,12 @@ def run_search(
         if slow:
             events.line(f"survey     each arch is traced by itself, which takes longer: {slow}")
     parts = Parts(
-        surveyor=FamilySurveyor(project.family, project.task.spec),
-        maker=UntrainedMaker.of(project, converter, run.header),
+        analyser=FamilyAnalyser(project.family, project.task.spec),
+        builder=UntrainedBuilder.of(project, converter, run.header),
         sampler=plugins.load("edgekd.samplers", plan.sampler)(),
         estimate=AsItCame(project.accuracy),
         context=context,
-        refiner=RecipeRefiner(run, context, session, converter, project.export),
+        trainer=RecipeTrainer(run, context, session, converter, project.export),
         session=session,
         bandwidth=lambda working_bytes: _bandwidth(session, working_bytes),
         kernels_of=kernels_of_file,
@@ -187,7 +187,7 @@ def spent_before(run: Run) -> float:
     ends += [record.ended_s for record in run.rounds()]
     model, relaxation = run.latency_model(), run.relaxation()
     ends += [model.ended_s if model else 0.0, relaxation.ended_s if relaxation else 0.0]
-    ends += [batch.ended_s for batch in run.latencies()] + [gap.ended_s for gap in run.gaps()]
+    ends += [batch.ended_s for batch in run.latencies()] + [gap.ended_s for gap in run.teacher_tunings()]
     ends += [recheck.ended_s for recheck in run.rechecks()] + [finalist.ended_s for finalist in run.finalists()]
     return max(ends)
 
@@ -214,11 +214,11 @@ class Search:
         seen = [
             r.measurement
             for reference_arch in self.run.reference_archs()
-            for r in reference_arch.readings
+            for r in reference_arch.observations
             if r.measurement
         ]
         bench = Bench(
-            parts.maker,
+            parts.builder,
             parts.session,
             self.run.target,
             self.run,
@@ -229,15 +229,15 @@ class Search:
         )
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         bench = replace(bench, target=self.run.target)  # limits relative to one's own model are known now
-        steps = FirstSteps(self.run, self.plan, self.parts.surveyor, bench, budget, self.events)
-        features = steps.features(survey_size(self.run.header.budget_s, self.plan.relaxed is not None))
+        steps = FirstSteps(self.run, self.plan, self.parts.analyser, bench, budget, self.events)
+        features = steps.features(analysis_size(self.run.header.budget_s, self.plan.relaxed is not None))
         filtered = steps.filters(features)
         if not filtered.left:
             removed = {report.name: report.removed for report in filtered.record.filters}
             return finish(self.run, nothing_fits(self.run, removed=removed), budget)
         deployments, allowed = steps.deployments(features, filtered)
         wanted = self._propose(features, filtered.left, allowed, deployments, bench, budget)
-        return self._settle(deployments, wanted, bench, budget)
+        return self._finish_finalists(deployments, wanted, bench, budget)
 
     def _propose(
         self,
@@ -252,24 +252,28 @@ class Search:
         if ended is None:
             space = self.plan.space
             by_arch = dict(zip(map(space.at, features.indices), features.features, strict=True))
-            guide: Guide | None = None
+            ranking: CandidateRanking | None = None
             if self.plan.relaxed is not None:
                 steps = RelaxedSteps(
-                    self.run, self.plan, self.plan.relaxed, self.parts.surveyor, bench, self.parts.context,
+                    self.run, self.plan, self.plan.relaxed, self.parts.analyser, bench, self.parts.context,
                     self.parts.bandwidth, self.events, budget,
                 )  # fmt: skip
-                guide, allowed, near = steps(features, left, deployments)
+                ranking, allowed, near = steps(features, left, deployments)
                 by_arch |= near
-            foresight = Foresight(self.run, self.plan, features, deployments, allowed) if self.plan.predict else None
+            predicted_filter = (
+                PredictedFilter(self.run, self.plan, features, deployments, allowed) if self.plan.predict else None
+            )
             loop = TrialLoop(
                 self.run, self.plan, allowed, deployments, self.parts.sampler, bench, by_arch, self.parts.estimate,
-                self.parts.context, budget, self.events, guide, foresight,
+                self.parts.context, budget, self.events, ranking, predicted_filter,
             )  # fmt: skip
             ended = loop()
         self.events.line(f"searched   {ended.trials} trials; {ended.detail}")
         return ended.finalists
 
-    def _settle(self, deployments: DeploymentsRecord, wanted: int, bench: Bench, budget: Budget) -> OutcomeRecord:
+    def _finish_finalists(
+        self, deployments: DeploymentsRecord, wanted: int, bench: Bench, budget: Budget
+    ) -> OutcomeRecord:
         target, trials = self.run.target, self.run.trials()
         order = standing(target, deployments, trials, None)
         if shortlist_s(self.plan, trials) > 0:
@@ -277,28 +281,32 @@ class Search:
             order = standing(target, deployments, trials, shortlist(order, wanted + as_they_came(order)))
         own = as_they_came(order)  # in addition to the wanted ones: they cost no training
         recheck = Recheck(self.run, self.plan, deployments, bench, self.events, budget)
-        chooser = Chooser(self.run, self.plan.certify, self.parts.session, self.parts.refiner, self.events, budget)
+        selection = FinalistSelection(
+            self.run, self.plan.certify, self.parts.session, self.parts.trainer, self.events, budget
+        )
         winner = None
         # beyond the wanted number only while nothing holds, and never more than twice as many
         for goal in range(own + wanted, own + 2 * wanted + 1):
             if self.plan.recheck:
                 recheck(order[:goal])
-            trained = {found for found in self._settled(deployments, order[:goal]) if not found.plan.untouched}
+            trained = {found for found in self._rechecked(deployments, order[:goal]) if not found.plan.untouched}
             if len(trained) < wanted and goal < min(len(order), own + 2 * wanted):
                 continue  # two trials rechecked to the same deployment are one finalist: the next trial takes the place
             if self.plan.relaxed is not None:
                 asked = self.plan.relaxed
-                gap = Gap(self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget)
+                gap = TeacherTuning(
+                    self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget
+                )
                 gap(order[:goal])
             self._refine(deployments, order[:goal], budget)
-            chooser.judge_side_by_side()
-            winner = chooser.certify()
+            selection.judge_side_by_side()
+            winner = selection.certify()
             if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
                 break
         self._stage_by_stage(winner, budget)
         finalists = self.run.finalists()
         outcome = (
-            settled_on(self.run, winner) if winner is not None else nothing_fits(self.run, tails=deployments.tails)
+            outcome_of_best(self.run, winner) if winner is not None else nothing_fits(self.run, tails=deployments.tails)
         )
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
@@ -313,16 +321,16 @@ class Search:
         ):
             return
         parts = self.parts
-        Stagewise(self.run, self.plan.measure, parts.session, parts.refiner, self.events, budget)(winner)
+        Stagewise(self.run, self.plan.measure, parts.session, parts.trainer, self.events, budget)(winner)
 
-    def _settled(self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
+    def _rechecked(self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...]) -> list[Candidate]:
         rechecks = {record.trial: record for record in self.run.rechecks()}
-        return [settled(self.run.target, deployments, t.candidate, rechecks.get(t.number)) for t in trials]
+        return [rechecked(self.run.target, deployments, t.candidate, rechecks.get(t.number)) for t in trials]
 
     def _refine(self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
         taken = {finalist.candidate for finalist in self.run.finalists()}
         for rank, (trial, candidate) in enumerate(
-            zip(trials, self._settled(deployments, trials), strict=True), start=1
+            zip(trials, self._rechecked(deployments, trials), strict=True), start=1
         ):
             if candidate in taken:
                 continue
@@ -333,4 +341,4 @@ class Search:
                 return
             self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
             taken.add(candidate)
-            refine_one(self.run, rank, trial.number, candidate, self.parts.refiner, self.events, budget)
+            refine_one(self.run, rank, trial.number, candidate, self.parts.trainer, self.events, budget)

@@ -17,11 +17,11 @@ from edgekd.ir.space import Arch
 from edgekd.ir.support import unsupported
 from edgekd.project import Project
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.choose import Chooser
 from edgekd.search.finalists.order import NO_TRIAL, refine_one
-from edgekd.search.finalists.refiner import RecipeRefiner
+from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.stagewise import Stagewise
-from edgekd.search.outcome.ending import finish, nothing_fits, settled_on
+from edgekd.search.finalists.trainer import RecipeTrainer
+from edgekd.search.outcome.ending import finish, nothing_fits, outcome_of_best
 from edgekd.search.plan import certify_plan, trial_plan
 from edgekd.search.recipe import quantized_to
 from edgekd.search.search import context_of, spent_before
@@ -49,20 +49,20 @@ def run_single(
         return outcome
     before = 0.0 if started is None else time.monotonic() - started
     budget = Budget(None, time.monotonic, spent_before(run) + before)
-    refiner = RecipeRefiner(run, context_of(project, run, events), session, converter, project.export)
+    trainer = RecipeTrainer(run, context_of(project, run, events), session, converter, project.export)
     done = {finalist.rank for finalist in run.finalists()}
     for rank, candidate in enumerate(candidates_of(project, arch), start=1):
         if rank not in done:
             events.line(f"refining   {candidate}")
-            refine_one(run, rank, NO_TRIAL, candidate, refiner, events, budget)
+            refine_one(run, rank, NO_TRIAL, candidate, trainer, events, budget)
     plan = certify_plan(project.target, run.header.seed)
-    chooser = Chooser(run, plan, session, refiner, events, budget)
-    chooser.judge_side_by_side()
-    winner = chooser.certify()
+    selection = FinalistSelection(run, plan, session, trainer, events, budget)
+    selection.judge_side_by_side()
+    winner = selection.certify()
     brief = trial_plan(project.target, run.header.seed)
     made = [finalist for finalist in run.finalists() if finalist.artefact is not None]
-    Stagewise(run, brief, session, refiner, events, budget)(winner or next(iter(made), None))
-    return finish(run, settled_on(run, winner) if winner is not None else nothing_fits(run), budget)
+    Stagewise(run, brief, session, trainer, events, budget)(winner or next(iter(made), None))
+    return finish(run, outcome_of_best(run, winner) if winner is not None else nothing_fits(run), budget)
 
 
 def candidates_of(project: Project, arch: Arch | None) -> list[Candidate]:

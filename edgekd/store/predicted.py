@@ -3,7 +3,7 @@
 ::
 
     networks.json            NetworksRecord: the kernels of every arch analysed
-    known.json               KnownRecord: prior observations on this device, as they were when this run began
+    known.json               PriorTablesRecord: prior observations on this device, as they were when this run began
     predictors/03.json       PredictorsRecord: one fit of every deployment that has enough measurements
 """
 
@@ -23,18 +23,18 @@ __all__ = [
     "DeploymentMemory",
     "DeploymentPredictor",
     "HeldOut",
-    "KnownRecord",
-    "KnownTable",
     "MemoryFit",
     "NetworksRecord",
+    "Observation",
     "PredictorsRecord",
     "PriorFit",
-    "Reading",
+    "PriorTable",
+    "PriorTablesRecord",
     "Scales",
 ]
 
 
-class Reading(Record):
+class Observation(Record):
     """Observation of one network: 5th percentile of latency, and the memory that it added where known."""
 
     kernels: Kernels
@@ -105,25 +105,25 @@ class NetworksRecord(Filed):
         return tuple(tuple(self.kernels[place] for place in network) for network in self.networks)
 
 
-class KnownTable(Record):
+class PriorTable(Record):
     """Prior observations on one deployment."""
 
     deployment: Deployment
-    readings: tuple[Reading, ...]
+    observations: tuple[Observation, ...]
     device: str = ""  # name of the device, for a prior
     here: bool = False  # a prior from this device in its present state, on a deployment outside the search
 
 
-class KnownRecord(Filed):
+class PriorTablesRecord(Filed):
     """Prior observations from earlier work on this device, with this target's threads."""
 
     schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
-    tables: tuple[KnownTable, ...]
-    priors: tuple[KnownTable, ...] = ()  # of other devices, states or deployments, where observations are few
+    tables: tuple[PriorTable, ...]
+    priors: tuple[PriorTable, ...] = ()  # of other devices, states or deployments, where observations are few
 
-    def of(self, deployment: Deployment) -> tuple[Reading, ...]:
+    def of(self, deployment: Deployment) -> tuple[Observation, ...]:
         """Observations on one deployment."""
-        return next((table.readings for table in self.tables if table.deployment == deployment), ())
+        return next((table.observations for table in self.tables if table.deployment == deployment), ())
 
 
 class DeploymentPredictor(Record):
@@ -136,7 +136,7 @@ class DeploymentPredictor(Record):
     widths: tuple[float, ...]  # held-out errors in spreads, ascending
     held_out: HeldOut
     prior: int | None  # index in this record of the deployment whose fit was this one's prior
-    elsewhere: int | None = None  # or index of the prior table in known.json's priors
+    prior_table: int | None = None  # or index of the prior table in known.json's priors
     bound_us: float  # the target's budget for the 5th percentile
     removed: int  # archs not proposed on this deployment because of it
 

@@ -61,7 +61,7 @@ __all__ = [
     "AutoScore",
     "CurvePoint",
     "Deployment",
-    "DeploymentReading",
+    "DeploymentObservation",
     "DeploymentsRecord",
     "DroppedDeployment",
     "FeaturesRecord",
@@ -74,14 +74,14 @@ __all__ = [
     "ProposalsRecord",
     "RankCorrelation",
     "ReferenceArchRecord",
+    "RoundObservation",
     "RoundOption",
-    "RoundReading",
     "RoundRecord",
     "RoundsPlan",
     "RunHeader",
-    "StageReading",
+    "StageObservation",
     "StagesRecord",
-    "TeacherReading",
+    "TeacherScore",
     "TeachersRecord",
     "TrialRecord",
 ]
@@ -194,7 +194,7 @@ class Deployment(Record):
         return f"{self.backend} {self.precision.value}"
 
 
-class DeploymentReading(Record):
+class DeploymentObservation(Record):
     """Observation of one deployment on one reference arch."""
 
     deployment: Deployment
@@ -224,7 +224,7 @@ class ReferenceArchRecord(Filed):
     schema_: Literal["edgekd.reference-arch/1"] = Field(default="edgekd.reference-arch/1", alias="schema")
     number: int
     arch: Arch
-    readings: tuple[DeploymentReading, ...]
+    observations: tuple[DeploymentObservation, ...]
     noise: float  # between two identical jobs of this batch, relative
     ended_s: float = 0.0
 
@@ -244,7 +244,7 @@ class DeploymentsRecord(Filed):
 
     schema_: Literal["edgekd.deployments/1"] = Field(default="edgekd.deployments/1", alias="schema")
     reference_archs: tuple[Arch, ...]
-    readings: tuple[DeploymentReading, ...]
+    observations: tuple[DeploymentObservation, ...]
     kept: tuple[Deployment, ...]
     dropped: tuple[DroppedDeployment, ...]
     never_slower: tuple[NeverSlower, ...]
@@ -326,7 +326,7 @@ class RecheckRecord(Filed):
 
     schema_: Literal["edgekd.recheck/1"] = Field(default="edgekd.recheck/1", alias="schema")
     trial: int
-    readings: tuple[DeploymentReading, ...]
+    observations: tuple[DeploymentObservation, ...]
     noise: float  # A/A noise of the batch, relative
     ended_s: float
 
@@ -337,7 +337,7 @@ class OriginalRecord(Filed):
     schema_: Literal["edgekd.original/1"] = Field(default="edgekd.original/1", alias="schema")
     arch: Arch
     accuracy: Accuracy  # validation, in PyTorch
-    readings: tuple[DeploymentReading, ...]  # float32, one a backend
+    observations: tuple[DeploymentObservation, ...]  # float32, one a backend
     target: Target | None = None  # the run's target, its relative limits as absolute figures
     ended_s: float
 
@@ -392,7 +392,7 @@ class RoundOption(Record):
     detail: str = ""
 
 
-class RoundReading(Record):
+class RoundObservation(Record):
     """Measurement of an iteration's student on one backend, as the verdict will measure it."""
 
     backend: Backend
@@ -418,21 +418,21 @@ class RoundRecord(Filed):
     student: Digest | None = None  # folder under students/, float32: start of the next iteration
     recovered: Literal["", "short", "full"] = ""  # full where it was below the floor otherwise
     accuracy: Accuracy | None = None  # validation, in PyTorch, at the recipe's precision
-    readings: tuple[RoundReading, ...] = ()
+    observations: tuple[RoundObservation, ...] = ()
     ended_s: float = 0.0
 
     @property
-    def best(self) -> RoundReading | None:
+    def best(self) -> RoundObservation | None:
         """Backend on which most of the target's limits hold; the fastest of equals."""
-        ran = [reading for reading in self.readings if reading.figures]
-        return min(ran, key=lambda reading: (not reading.verdict.holds, _low(reading)), default=None)
+        ran = [observation for observation in self.observations if observation.figures]
+        return min(ran, key=lambda observation: (not observation.verdict.holds, _low(observation)), default=None)
 
 
-def _low(reading: RoundReading) -> float:
-    return next((figure.value for figure in reading.figures if figure.metric == "latency.p5"), float("inf"))
+def _low(observation: RoundObservation) -> float:
+    return next((figure.value for figure in observation.figures if figure.metric == "latency.p5"), float("inf"))
 
 
-class TeacherReading(Record):
+class TeacherScore(Record):
     """Score of a teacher on some validation samples."""
 
     name: str
@@ -445,7 +445,7 @@ class TeachersRecord(Filed):
     """Chain of teachers: from the first of the assistants to the one that teaches the student."""
 
     schema_: Literal["edgekd.teachers/1"] = Field(default="edgekd.teachers/1", alias="schema")
-    teachers: tuple[TeacherReading, ...]
+    teachers: tuple[TeacherScore, ...]
 
 
 class AutoOption(Record):
@@ -498,7 +498,7 @@ class AutoRecord(Filed):
         return f"recipe     {self.loss}, {self.views}: the best {counts}, {scored}{late}"
 
 
-class StageReading(Record):
+class StageObservation(Record):
     """Student after one stage of the recipe, measured by its file on the finalist's backend."""
 
     stage: str  # `inherited`: the family's own weights, before any stage
@@ -517,7 +517,7 @@ class StagesRecord(Filed):
     schema_: Literal["edgekd.stages/1"] = Field(default="edgekd.stages/1", alias="schema")
     finalist: int
     backend: Backend
-    stages: tuple[StageReading, ...]
+    stages: tuple[StageObservation, ...]
     ended_s: float = 0.0
 
 

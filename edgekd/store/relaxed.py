@@ -5,7 +5,7 @@
     latencies/02.json        LatenciesRecord: a batch of archs, measured untrained on one deployment
     latency_model.json       LatencyModelRecord: the model fitted to them, and the terms of the loss
     relaxation.json          RelaxationRecord: training of the choice, and the archs nearest to it
-    gaps/0003.json           GapRecord: best teacher and temperature of a finalist
+    gaps/0003.json           TeacherTuningRecord: best teacher and temperature of a finalist
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch
 from edgekd.records import Digest, Filed, Record
-from edgekd.store.records import Accuracy, Deployment, DeploymentReading, FeaturesRecord
+from edgekd.store.records import Accuracy, Deployment, DeploymentObservation, FeaturesRecord
 
 __all__ = [
     "CostTerm",
     "EnergyModelRecord",
-    "GapRecord",
     "LatenciesRecord",
     "LatencyModelRecord",
     "PieceRecord",
     "RelaxPoint",
     "RelaxationRecord",
+    "TeacherTuningRecord",
 ]
 
 
@@ -37,7 +37,7 @@ class LatenciesRecord(Filed):
 
     schema_: Literal["edgekd.latencies/1"] = Field(default="edgekd.latencies/1", alias="schema")
     number: int
-    readings: tuple[DeploymentReading, ...]
+    observations: tuple[DeploymentObservation, ...]
     ended_s: float = 0.0
 
 
@@ -128,7 +128,7 @@ class RelaxationRecord(Filed):
     ended_s: float = 0.0
 
 
-class GapRecord(Filed):
+class TeacherTuningRecord(Filed):
     """Teacher tuning of a finalist: short trainings with several teachers and temperatures, by successive halving."""
 
     schema_: Literal["edgekd.gap/1"] = Field(default="edgekd.gap/1", alias="schema")

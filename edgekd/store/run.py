@@ -17,7 +17,7 @@ from edgekd.records import Filed
 from edgekd.store.atomic import sweep, write_json
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.lock import RunBusy, locked
-from edgekd.store.predicted import KnownRecord, NetworksRecord, PredictorsRecord
+from edgekd.store.predicted import NetworksRecord, PredictorsRecord, PriorTablesRecord
 from edgekd.store.records import (
     AutoRecord,
     DeploymentsRecord,
@@ -37,7 +37,7 @@ from edgekd.store.records import (
     TeachersRecord,
     TrialRecord,
 )
-from edgekd.store.relaxed import GapRecord, LatenciesRecord, LatencyModelRecord, RelaxationRecord
+from edgekd.store.relaxed import LatenciesRecord, LatencyModelRecord, RelaxationRecord, TeacherTuningRecord
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Target
 
@@ -56,7 +56,7 @@ _SINGLE: dict[type[Filed], str] = {
     FeaturesRecord: "features.json",
     FiltersRecord: "filters.json",
     NetworksRecord: "networks.json",
-    KnownRecord: "known.json",
+    PriorTablesRecord: "known.json",
     OriginalRecord: "original.json",
     DeploymentsRecord: "deployments.json",
     LatencyModelRecord: "latency_model.json",
@@ -73,13 +73,18 @@ _NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that
     PredictorsRecord: ("predictors", "number", 2),
     RoundRecord: ("rounds", "number", 2),
     LatenciesRecord: ("latencies", "number", 2),
-    GapRecord: ("gaps", "trial", 4),
+    TeacherTuningRecord: ("gaps", "trial", 4),
     RecheckRecord: ("rechecks", "trial", 4),
     FinalistRecord: ("finalists", "rank", 2),
 }
 
 _FOLDERS = tuple(folder for folder, *_ in _NUMBERED.values())
-_PRELIMINARY = (RunHeader, PlanRecord, TeachersRecord, KnownRecord)  # written before anything is measured or trained
+_PRELIMINARY = (
+    RunHeader,
+    PlanRecord,
+    TeachersRecord,
+    PriorTablesRecord,
+)  # written before anything is measured or trained
 
 
 def record_at(place: PurePath) -> type[Filed] | None:
@@ -220,9 +225,9 @@ class Run:
         """Kernels of every arch analysed."""
         return self._read(NetworksRecord)
 
-    def known(self) -> KnownRecord | None:
+    def prior_tables(self) -> PriorTablesRecord | None:
         """Prior observations from earlier work on this device."""
-        return self._read(KnownRecord)
+        return self._read(PriorTablesRecord)
 
     def predictors(self) -> tuple[PredictorsRecord, ...]:
         """Fits of the latency predictor, in order."""
@@ -280,9 +285,9 @@ class Run:
         """Batches of archs measured for the latency model, in order."""
         return self._read_all(LatenciesRecord)
 
-    def gaps(self) -> tuple[GapRecord, ...]:
+    def teacher_tunings(self) -> tuple[TeacherTuningRecord, ...]:
         """Teacher tuning of each finalist, by trial."""
-        return self._read_all(GapRecord)
+        return self._read_all(TeacherTuningRecord)
 
     def rechecks(self) -> tuple[RecheckRecord, ...]:
         """Finalists' archs on other deployments, by trial."""

@@ -8,7 +8,7 @@ from edgekd.bundle.card import card_text
 from edgekd.bundle.cautions import cautions_of
 from edgekd.records import digest_json
 from edgekd.store.certificate import Certificate
-from edgekd.store.records import FinalistRecord, TeacherReading, TeachersRecord
+from edgekd.store.records import FinalistRecord, TeacherScore, TeachersRecord
 
 
 def finalist(certificate: Certificate, value: float) -> FinalistRecord:
@@ -19,7 +19,7 @@ def finalist(certificate: Certificate, value: float) -> FinalistRecord:
 
 
 def rated(score: float) -> TeachersRecord:
-    return TeachersRecord(teachers=(TeacherReading(name="wide", identity=digest_json(0), score=score, samples=50),))
+    return TeachersRecord(teachers=(TeacherScore(name="wide", identity=digest_json(0), score=score, samples=50),))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from edgekd.artefacts import Backend, Format
 from edgekd.bundle.example import example_source
 from edgekd.bundle.preprocess import preprocess_of
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.deployable import unwritable
+from edgekd.export.io_wrapper import unwritable
 from edgekd.ir.numerics import Precision
 from edgekd.tasks.text_classification import TextClassification
 from tests.tasks.reviews import written

@@ -47,7 +47,7 @@ def test_verbose_adds_what_the_machine_told(tmp_path, capsys, monkeypatch):
     assert main(["bench", str(path)]) == 0
     assert "temperature" not in capsys.readouterr().err
     assert main(["bench", str(path), "-v"]) == 0
-    assert "a.tflite on litert/xnnpack: neither temperature nor clock is told here" in capsys.readouterr().err
+    assert "a.tflite on litert/xnnpack: neither temperature nor clock is reported here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shape", ["1x3x", "1,3", "x=", "0x3", "x=1x-3"])

@@ -103,12 +103,12 @@ def test_tables_of_other_states_are_offered_as_priors_and_a_torn_one_is_named(ow
     add_rows(mine)
     add_rows(before)
     monkeypatch.setattr(predicting, "probe_device", lambda *_: SimpleNamespace(fingerprint=mine.fingerprint))
-    known = predicting.known_of("board", 1)
-    assert (known.tables, known.elsewhere, known.note) == ((mine,), (before,), "")
+    known = predicting.tables_for("board", 1)
+    assert (known.tables, known.other_devices, known.note) == ((mine,), (before,), "")
     (path,) = (own_data / "data").rglob(before.name)
     path.write_text("{")
-    known = predicting.known_of("board", 1)
-    assert (known.tables, known.elsewhere) == ((mine,), ())
+    known = predicting.tables_for("board", 1)
+    assert (known.tables, known.other_devices) == ((mine,), ())
     assert before.name in known.note
 
 
@@ -124,19 +124,19 @@ def test_a_device_out_of_reach_is_known_by_its_own_tables_whatever_others_hold(o
         raise MissingError("no route to it", "switch it on")
 
     monkeypatch.setattr(predicting, "probe_device", away)
-    known = predicting.known_of("board", 1)
+    known = predicting.tables_for("board", 1)
     assert known.tables == (mine,)
     assert "no route to it" in known.note
     assert torn.name in known.note
     changed = mine.fingerprint.but(governor="schedutil")
     monkeypatch.setattr(predicting, "probe_device", lambda *_: SimpleNamespace(fingerprint=changed))
     with pytest.raises(MissingError, match="holds for another state of it"):
-        predicting.known_of("board", 1)
+        predicting.tables_for("board", 1)
     path.unlink()
     path.symlink_to("nowhere.json")
     monkeypatch.setattr(predicting, "probe_device", lambda *_: SimpleNamespace(fingerprint=mine.fingerprint))
-    known = predicting.known_of("board", 1)
-    assert (known.tables, known.elsewhere) == ((mine,), ())
+    known = predicting.tables_for("board", 1)
+    assert (known.tables, known.other_devices) == ((mine,), ())
     assert "nowhere" in known.note or torn.name in known.note
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from edgekd.artefacts import Backend, Format
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.deployable import Deployable, input_affine, problems_of
+from edgekd.export.io_wrapper import IOWrapper, input_affine, problems_of
 from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
@@ -64,21 +64,21 @@ def test_integers_are_the_input_where_the_encoding_is_the_normalisation(
     student = _student((mean,), (64.0,), encoding)
     for dtype in ("uint8", "int8"):
         options = ExportOptions.model_validate({"input": dtype})
-        assert Deployable(student, options).integers_are_the_input is free
-    assert not Deployable(student, ExportOptions(input="float32")).integers_are_the_input
+        assert IOWrapper(student, options).integers_are_the_input is free
+    assert not IOWrapper(student, ExportOptions(input="float32")).integers_are_the_input
 
 
 def test_a_channels_own_mean_needs_operators() -> None:
     student = _student((128.0, 127.0, 128.0), (64.0,), _encoding(1 / 64, 0))
-    assert not Deployable(student, ExportOptions(input="uint8")).integers_are_the_input
-    assert Deployable(student, ExportOptions(input="float32")).input_quantizer is None
+    assert not IOWrapper(student, ExportOptions(input="uint8")).integers_are_the_input
+    assert IOWrapper(student, ExportOptions(input="float32")).input_quantizer is None
 
 
 def test_float_values_are_quantized_in_raw_units_where_the_zero_point_is_whole() -> None:
     student = _student((128.0,), (64.0,), _encoding(1 / 64, 0))
-    assert Deployable(student, ExportOptions()).input_quantizer == (1.0, -128)
+    assert IOWrapper(student, ExportOptions()).input_quantizer == (1.0, -128)
     odd = _student((127.5,), (64.0,), _encoding(1 / 64, 0))
-    assert Deployable(odd, ExportOptions()).input_quantizer is None
+    assert IOWrapper(odd, ExportOptions()).input_quantizer is None
 
 
 @pytest.mark.parametrize(

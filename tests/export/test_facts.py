@@ -22,7 +22,7 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.records import digest_json
 from edgekd.search._protocol import EstimateContext
-from edgekd.search.finalists.refiner import RecipeRefiner
+from edgekd.search.finalists.trainer import RecipeTrainer
 from edgekd.store.records import RunHeader
 from edgekd.store.run import Run
 from edgekd.students.resnet import ResNet
@@ -98,8 +98,8 @@ def test_a_finalists_file_says_what_it_is(
         stop=lambda: False,
     )
     options, wanted = ExportOptions(input="uint8"), candidate(backend, precision)
-    refiner = RecipeRefiner(run, context, this_computer, converter, options)
-    refined, twin = refiner.refine(wanted), refiner.twin(wanted)
+    trainer = RecipeTrainer(run, context, this_computer, converter, options)
+    refined, twin = trainer.refine(wanted), trainer.twin(wanted)
     assert refined.artefact is not None, refined.detail
     assert refined.accuracy is not None, refined.detail
     assert twin is not None
@@ -126,7 +126,7 @@ def test_a_finalists_file_says_what_it_is(
     assert read_facts(twin.path)["precision"] == "float32"
     assert read_facts(twin.path).keys() == read_facts(told.path).keys()
     assert Artefact.of(told.path) == told  # hashed as it lies there, with its facts
-    assert refiner.refine(wanted) == refined
+    assert trainer.refine(wanted) == refined
 
     student = load_student(run.students / refined.student)
     plain = converter.convert(

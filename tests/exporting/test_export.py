@@ -16,10 +16,10 @@ from edgekd.events import SilentEvents
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
 from edgekd.exporting.answer import ExportedFile
+from edgekd.exporting.builder import FileBuilder, Made, backend_for
 from edgekd.exporting.bundling import require_replaceable
 from edgekd.exporting.data import task_for
 from edgekd.exporting.export import ExportPlan, _Export, converted_files, export_model
-from edgekd.exporting.making import Made, Maker, backend_for
 from edgekd.exporting.model_argument import given_model
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
@@ -32,7 +32,7 @@ from edgekd.testing.fakes.device import FakeDevice
 SIZES = {Precision.INT8: 10, Precision.DYNAMIC_INT8: 12, Precision.FLOAT16: 20, Precision.FLOAT32: 40}
 
 
-class PaperMaker:
+class PaperBuilder:
     """Files that are only told of, with scores by precision."""
 
     def __init__(self, scores: dict[Precision, float | None]) -> None:
@@ -64,7 +64,7 @@ def export(folder, named, images, monkeypatch):
         task = task_for(given.module(print), "build", None, folder / "d.npz", (), ())
         session = FakeDevice(latency_us=lambda *_: 1.0).open()
         made = _Export(given, task, ExportPlan(**plan), None, session, Converter(folder / "c"), folder, SilentEvents())
-        made.maker = PaperMaker({precision: scores.get(precision) for precision in Precision})
+        made.builder = PaperBuilder({precision: scores.get(precision) for precision in Precision})
         monkeypatch.setattr(made, "_bundled", lambda one, place: one.row.but(outcome="written", bundle=place))
         return made
 
@@ -82,22 +82,22 @@ def test_the_smallest_precision_that_keeps_agreement_is_written(export, folder):
         Precision.INT8: "drops", Precision.DYNAMIC_INT8: "written",
         Precision.FLOAT16: "passed over", Precision.FLOAT32: "passed over",
     }  # fmt: skip
-    assert made.maker.asked == [Precision.INT8, Precision.DYNAMIC_INT8]  # larger ones are not scored
+    assert made.builder.asked == [Precision.INT8, Precision.DYNAMIC_INT8]  # larger ones are not scored
     assert "5.0 points below 100.0%" in rows[0].detail
 
 
 def test_the_smallest_file_is_written_and_not_the_one_that_usually_is(export, folder):
     made = export(dict.fromkeys(Precision, 1.0), max_drop=0.01)
-    made.maker.sizes[Precision.DYNAMIC_INT8] = 8
+    made.builder.sizes[Precision.DYNAMIC_INT8] = 8
     assert outcomes(made.format(Format.ONNX, folder / "out"))[Precision.DYNAMIC_INT8] == "written"
-    assert made.maker.asked == [Precision.DYNAMIC_INT8]
+    assert made.builder.asked == [Precision.DYNAMIC_INT8]
 
 
 def test_the_same_images_are_scored_once(export):
     made = export({Precision.INT8: 0.95})
-    one = made.maker.make(Format.ONNX, Precision.INT8, backend_for(Format.ONNX))
+    one = made.builder.make(Format.ONNX, Precision.INT8, backend_for(Format.ONNX))
     assert made.score(one, "validation") == made.score(one, "test") == 0.95  # these images have one part that scores
-    assert made.maker.asked == [Precision.INT8]
+    assert made.builder.asked == [Precision.INT8]
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_a_file_that_can_not_be_bundled_is_a_row_beside_the_others(export, folde
 
 def test_a_file_that_can_not_be_scored_is_a_row(export, folder, monkeypatch):
     made = export(dict.fromkeys(Precision, 1.0), max_drop=0.01)
-    scored = made.maker.scored
+    scored = made.builder.scored
 
     def failing(one, split):
         if one.row.precision is Precision.INT8:
             raise ConfigurationError.one("no")
         return scored(one, split)
 
-    monkeypatch.setattr(made.maker, "scored", failing)
+    monkeypatch.setattr(made.builder, "scored", failing)
     found = outcomes(made.format(Format.ONNX, folder / "out"))
     assert (found[Precision.INT8], found[Precision.DYNAMIC_INT8]) == ("refused", "written")
 
@@ -229,10 +229,12 @@ def test_two_backends_of_one_runtime_have_folders_of_their_own(folder, named, mo
     folders: list[Path] = []
     family = given_model(f"{named}:build", None).family
     task = task_for(family.module(), "build", (3, 8, 8), None, (), ())
-    maker = Maker(family, task, Paper(), folder)
-    monkeypatch.setattr(Maker, "_calibrated", lambda *_: new_student(family, family.original(task.spec), task.spec, 0))
+    builder = FileBuilder(family, task, Paper(), folder)
+    monkeypatch.setattr(
+        FileBuilder, "_calibrated", lambda *_: new_student(family, family.original(task.spec), task.spec, 0)
+    )
     for backend in ("litert/xnnpack", "litert/builtin"):
-        maker.converted(Format.TFLITE, Precision.FLOAT32, Backend.model_validate(backend))
+        builder.converted(Format.TFLITE, Precision.FLOAT32, Backend.model_validate(backend))
     assert len(set(folders)) == 2
 
 

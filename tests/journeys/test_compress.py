@@ -41,7 +41,7 @@ def test_the_model_is_told_as_it_came(own):
     assert done.returncode == 0, done.stderr
     original = json.loads((own.folder / "run" / "original.json").read_text())
     assert original["accuracy"]["value"] > 0.95
-    assert [reading["p5_us"]["value"] > 0 for reading in original["readings"]] == [True]
+    assert [observation["p5_us"]["value"] > 0 for observation in original["observations"]] == [True]
     assert "own model" in done.stderr
     assert "at most 2 points below the model as it came" in done.stderr
     assert {limit.metric for limit in Run.open(own.folder / "run").target.limits} == {

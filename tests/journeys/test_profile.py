@@ -37,7 +37,7 @@ def test_a_quick_profile_is_measured_once(edgekd, tmp_path):
     for deployment in first["deployments"]:
         assert deployment["refused"] == ""
         assert deployment["peak"]["value"] > 0
-        assert 0 < deployment["overhead"]["value"] < deployment["stairs"][-1]["p5_us"]["value"]
+        assert 0 < deployment["overhead"]["value"] < deployment["width_sweep"][-1]["p5_us"]["value"]
     assert first["behaviour"]["threads"][0]["threads"] == 1
     assert (Path(first["folder"]) / "report.html").is_file()
 

@@ -45,7 +45,7 @@ def test_it_shrinks_until_it_fits(own):
     assert done.returncode == 0, done.stderr
     assert (run / "rounds" / "01.json").read_bytes() == first
     rounds = [json.loads(path.read_text()) for path in sorted(run.glob("rounds/*.json"))]
-    sizes = [record["readings"][0]["size_bytes"] for record in rounds]
+    sizes = [record["observations"][0]["size_bytes"] for record in rounds]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] <= 64 * 1024 < sizes[-2]
     assert [record["recovered"] for record in rounds[1:]] == ["short"] * (len(rounds) - 1)

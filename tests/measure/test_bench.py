@@ -201,7 +201,7 @@ def test_why_operators_have_no_times_is_said(models):
 
 def test_temperature_and_clock_are_told_where_they_are_known(models):
     report = run_bench(models[:1], FakeDevice(lambda job: 100.0), LITERT, 1, PLAN)
-    assert report.detail_lines() == ["net_f32.tflite on litert/xnnpack: neither temperature nor clock is told here"]
+    assert report.detail_lines() == ["net_f32.tflite on litert/xnnpack: neither temperature nor clock is reported here"]
     (row,) = report.rows
     first, *middle, last = row.measurement.processes
     processes = (
@@ -211,7 +211,7 @@ def test_temperature_and_clock_are_told_where_they_are_known(models):
     )
     hot = report.but(rows=[row.but(measurement=row.measurement.but(processes=processes))])
     (line,) = hot.detail_lines()
-    assert line.endswith(": 41 C -> 67 C, 2400 MHz -> not told")
+    assert line.endswith(": 41 C -> 67 C, 2400 MHz -> unknown")
     written = json.loads(hot.model_dump_json())["rows"][0]["measurement"]["processes"]
     assert written[0]["before"].items() >= {"temperature_c": 41.0, "clock_mhz": 2400.0}.items()
     assert written[0]["after"] is None

@@ -12,7 +12,7 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Unstable
 from edgekd.measure.compare import Comparison, aa_noise, compare, critical_u, order, p5_us
-from edgekd.measure.sentinel import unsteady
+from edgekd.measure.sentinel import is_unstable
 from edgekd.testing.fakes import FakeDevice, TimingNoise
 
 BACKEND = Backend(runtime="litert", provider="xnnpack")
@@ -121,7 +121,7 @@ def test_pairing_sees_through_a_machine_that_slows():
 
 def test_three_readings_of_the_sentinel_choose_no_test():
     a, b = batch({"a": 105.0, "b": 100.0}, TimingNoise(low=0.001, drift=2000.0), processes=3)
-    assert unsteady(a)
+    assert is_unstable(a)
     still = SentinelReading(p5_us=(50.0,) * len(a.sentinel.p5_us), drift=0.0)
     assert compare(a, b, 0.005) == compare(a.but(sentinel=still), b.but(sentinel=still), 0.005)
 

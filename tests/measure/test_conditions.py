@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Conditions, Job, Load, MeasurePlan
-from edgekd.measure.conditions import cores_of, told_by_device
+from edgekd.measure.conditions import cautions_of_device, cores_of
 from edgekd.testing.fakes import FakeDevice
 
 JOB = Job(
@@ -24,7 +24,7 @@ def batch(before, after, **told):
 
 
 def codes(before, after, **told):
-    return {caution.code for caution in told_by_device(batch(before, after, **told), 4)}
+    return {caution.code for caution in cautions_of_device(batch(before, after, **told), 4)}
 
 
 @pytest.mark.parametrize(
@@ -65,34 +65,34 @@ def test_one_process_that_moved_to_a_slower_core_is_no_fall_of_the_clock():
     (calm,) = batch({"clock_mhz": 2400.0}, {"clock_mhz": 2400.0})
     first, second, *others = calm.processes
     moved = second.but(after=Conditions(clock_mhz=1800.0))
-    assert told_by_device([calm.but(processes=(first, moved, *others))]) == ()
+    assert cautions_of_device([calm.but(processes=(first, moved, *others))]) == ()
 
 
 def test_a_fall_from_the_first_process_to_the_last_is_one():
     (calm,) = batch({"clock_mhz": 2400.0}, {"clock_mhz": 2400.0})
     *others, last = calm.processes
     slow = last.but(before=Conditions(clock_mhz=1800.0), after=Conditions(clock_mhz=1800.0))
-    (caution,) = told_by_device([calm.but(processes=(*others, slow))])
+    (caution,) = cautions_of_device([calm.but(processes=(*others, slow))])
     assert (caution.code, "25%" in caution.message) == ("clock-fell", True)
 
 
 def test_a_clock_that_follows_a_load_with_pauses_is_no_fall():
     (slept,) = batch({"clock_mhz": 2400.0}, {"clock_mhz": 600.0})
     plan = slept.plan.but(load=Load(pattern="periodic", rate_hz=30.0))
-    assert told_by_device([slept.but(plan=plan)]) == ()
+    assert cautions_of_device([slept.but(plan=plan)]) == ()
 
 
 def test_why_it_throttled_and_how_often():
     (calm,) = batch({"throttle_flags": 0}, {"throttle_flags": 0})
     held = calm.processes[0].but(after=Conditions(throttle_flags=0x5))
-    (caution,) = told_by_device([calm.but(processes=(held, *calm.processes[1:]))])
+    (caution,) = cautions_of_device([calm.but(processes=(held, *calm.processes[1:]))])
     assert "(under-voltage, throttled) in 1 of 4 processes" in caution.message
 
 
 @pytest.mark.parametrize(("load", "expected"), [(None, set()), (2.0, set()), (2.1, {"busy"})])
 def test_others_work_on_any_device(load, expected):
     assert codes({}, {}, load_average=load) == expected
-    assert told_by_device(batch({}, {}, load_average=load)) == ()  # of so many cores: not known
+    assert cautions_of_device(batch({}, {}, load_average=load)) == ()  # of so many cores: not known
 
 
 def test_all_cores_are_those_of_the_machine():
@@ -102,7 +102,7 @@ def test_all_cores_are_those_of_the_machine():
 
 def test_a_device_that_did_not_cool_down():
     (calm,) = batch({}, {})
-    (caution,) = told_by_device([calm.but(state="screen on, charging; not cool: 61 C after 300 s")])
+    (caution,) = cautions_of_device([calm.but(state="screen on, charging; not cool: 61 C after 300 s")])
     assert caution.code == "not-cool"
     assert "(61 C after 300 s)" in caution.message
-    assert told_by_device([calm.but(state="screen on, charging")]) == ()
+    assert cautions_of_device([calm.but(state="screen on, charging")]) == ()

@@ -10,7 +10,7 @@ import pytest
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, SentinelReading
 from edgekd.errors import Interrupted
-from edgekd.measure.contention import DriftBaseline, calm_processes, measure_calmly
+from edgekd.measure.contention import DriftBaseline, measure_uncontended, uncontended_processes
 from edgekd.measure.disturbed_processes import without_disturbed
 from edgekd.measure.figures import figure_of
 from edgekd.testing.fakes import FakeDevice
@@ -36,20 +36,20 @@ def measured(slow_rounds: list[int]) -> Measurement:
 
 def test_on_a_quiet_machine_all_are():
     measurement = measured([0, 0, 0, 0])
-    assert calm_processes(measurement) == measurement.processes
+    assert uncontended_processes(measurement) == measurement.processes
     assert "over 4 fresh processes of" in figure_of(measurement, "latency.p5").method
 
 
 @pytest.mark.parametrize(("slow_rounds", "calm"), [([5, 0, 5], [1]), ([4, 5, 3, 0], [0, 2, 3]), ([4, 5, 5], [0])])
 def test_of_a_disturbed_batch_those_that_came_near_its_fastest(slow_rounds, calm):
     measurement = measured(slow_rounds)
-    assert calm_processes(measurement) == tuple(measurement.processes[place] for place in calm)
+    assert uncontended_processes(measurement) == tuple(measurement.processes[place] for place in calm)
 
 
 def test_of_a_machine_that_is_busy_on_purpose_every_process_counts():
     measurement = measured([5, 0, 5])
     busy = measurement.but(plan=measurement.plan.but(load=Load(busy=1)))
-    assert calm_processes(busy) == busy.processes
+    assert uncontended_processes(busy) == busy.processes
     assert without_disturbed([busy]) == [busy]
     assert without_disturbed([measurement.but(plan=busy.plan.but(load=Load()))])[0] == measurement
 
@@ -58,7 +58,7 @@ def test_on_a_quiet_machine_a_slow_process_is_the_models_own():
     measurement = measured([0, 0, 0])
     slow = measurement.processes[1].but(p5_us=150.0)
     measurement = measurement.but(processes=(measurement.processes[0], slow, measurement.processes[2]))
-    assert calm_processes(measurement) == measurement.processes
+    assert uncontended_processes(measurement) == measurement.processes
 
 
 def test_the_ranking_quantile_is_theirs_and_the_budgets_figures_are_of_all():
@@ -71,9 +71,9 @@ def test_the_ranking_quantile_is_theirs_and_the_budgets_figures_are_of_all():
 
 def test_without_a_sentinel_beside_each_nothing_is_left_out():
     measurement = measured([5, 0, 5])
-    assert calm_processes(measurement.but(sentinel=None)) == measurement.processes
+    assert uncontended_processes(measurement.but(sentinel=None)) == measurement.processes
     odd = SentinelReading(p5_us=(10.0, 15.0), drift=0.0)
-    assert calm_processes(measurement.but(sentinel=odd)) == measurement.processes
+    assert uncontended_processes(measurement.but(sentinel=odd)) == measurement.processes
 
 
 class Moody:
@@ -98,15 +98,15 @@ class Moody:
     ],
 )
 def test_a_batch_that_was_slow_from_end_to_end_is_measured_again(slow, batches, p5_us):
-    session, pace = Moody(slow), DriftBaseline([measured([0, 0, 0])])
-    found = measure_calmly(session, [JOB, JOB], MeasurePlan(processes=3, rounds=ROUNDS), pace)
+    session, drift_baseline = Moody(slow), DriftBaseline([measured([0, 0, 0])])
+    found = measure_uncontended(session, [JOB, JOB], MeasurePlan(processes=3, rounds=ROUNDS), drift_baseline)
     assert session.asked == [2] * batches
     assert [figure_of(one, "latency.p5").value for one in found] == [p5_us, p5_us]
 
 
 def test_the_first_batch_of_all_knows_no_better_pace():
     session = Moody([True])
-    measure_calmly(session, [JOB], MeasurePlan(processes=3, rounds=ROUNDS), DriftBaseline())
+    measure_uncontended(session, [JOB], MeasurePlan(processes=3, rounds=ROUNDS), DriftBaseline())
     assert session.asked == [1]
 
 
@@ -115,12 +115,12 @@ def test_whoever_asks_to_stop_is_heard_before_another_batch():
         raise Interrupted("stopped", "again")
 
     with pytest.raises(Interrupted):
-        measure_calmly(Moody([True]), [JOB], MeasurePlan(processes=3), DriftBaseline([measured([0])]), None, stop)
+        measure_uncontended(Moody([True]), [JOB], MeasurePlan(processes=3), DriftBaseline([measured([0])]), None, stop)
 
 
 def test_a_device_that_stays_slow_is_not_waited_for_for_ever():
-    session, pace = Moody([True] * 6), DriftBaseline([measured([0, 0, 0])])
+    session, drift_baseline = Moody([True] * 6), DriftBaseline([measured([0, 0, 0])])
     plan = MeasurePlan(processes=3, rounds=ROUNDS)
     for _ in range(2):
-        measure_calmly(session, [JOB], plan, pace)
+        measure_uncontended(session, [JOB], plan, drift_baseline)
     assert session.asked == [1] * 5  # four for the first batch, and then it is known to be slower

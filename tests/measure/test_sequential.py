@@ -12,8 +12,8 @@ from edgekd.devices._protocol import Job, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Interrupted
 from edgekd.measure import sequential
 from edgekd.measure.disturbed_processes import disturbed, without_disturbed
-from edgekd.measure.sentinel import moved_by, moved_too_far, unsteady
-from edgekd.measure.sequential import measure_steadily, measure_until, merge
+from edgekd.measure.sentinel import is_unstable, moved_by, moved_too_far
+from edgekd.measure.sequential import measure_stable, measure_until, merge
 from edgekd.testing.fakes import FakeDevice, TimingNoise
 
 PLAN = MeasurePlan(processes=5)
@@ -59,7 +59,7 @@ def test_what_failed_is_not_measured_again_and_keeps_its_outcome():
 
 def test_a_batch_in_which_the_machine_shifted_is_repeated():
     throttling = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.001, throttle_after_s=0.9, throttle_by=0.3))
-    measured = measure_steadily(throttling.open(), [job("a")], PLAN.but(processes=6))[0]
+    measured = measure_stable(throttling.open(), [job("a")], PLAN.but(processes=6))[0]
     assert throttling.batches == 2  # from the second batch on all of it was equally slow
     assert not moved_too_far(measured.sentinel, PLAN.rounds)
 
@@ -79,14 +79,14 @@ def test_a_shift_beside_later_jobs_of_a_large_batch_counts_as_well():
         return [first, last.but(sentinel=last.sentinel.but(p5_us=slow))]
 
     session.measure = shifted_at_first
-    _, b = measure_steadily(session, [job("a"), job("b")], PLAN.but(processes=6))
+    _, b = measure_stable(session, [job("a"), job("b")], PLAN.but(processes=6))
     assert len(batches) == 2
     assert not moved_too_far(b.sentinel, PLAN.rounds)
 
 
 def test_repeating_ends_with_the_calmest():
     slowing = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=400.0))
-    measured = measure_steadily(slowing.open(), [job("a")], PLAN.but(processes=8))[0]
+    measured = measure_stable(slowing.open(), [job("a")], PLAN.but(processes=8))[0]
     assert slowing.batches == 3
     assert moved_by(measured.sentinel, PLAN.rounds) > 0.01
 
@@ -96,7 +96,7 @@ def test_quiet_batches_are_hardly_ever_repeated(processes, low):
     device = FakeDevice({"a": 100.0, "b": 130.0}, noise=TimingNoise(low=low))
     session = device.open()
     for seed in range(100):
-        measure_steadily(session, [job("a"), job("b")], PLAN.but(processes=processes, seed=seed))
+        measure_stable(session, [job("a"), job("b")], PLAN.but(processes=processes, seed=seed))
     assert device.batches <= 105
 
 
@@ -104,12 +104,12 @@ def test_quiet_batches_are_hardly_ever_repeated(processes, low):
 def test_a_caller_can_tell_that_no_repetition_was_steady(processes):
     plan = PLAN.but(processes=processes)
     slowing = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=1000.0))
-    measured = measure_steadily(slowing.open(), [job("a")], plan)[0]
+    measured = measure_stable(slowing.open(), [job("a")], plan)[0]
     assert slowing.batches == 3
-    assert unsteady(measured)
+    assert is_unstable(measured)
     calm = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005))
-    assert not unsteady(measure_steadily(calm.open(), [job("a")], plan)[0])
-    assert not unsteady(calm_without_a_sentinel(plan))
+    assert not is_unstable(measure_stable(calm.open(), [job("a")], plan)[0])
+    assert not is_unstable(calm_without_a_sentinel(plan))
 
 
 def calm_without_a_sentinel(plan):
@@ -124,7 +124,7 @@ def test_stopping_is_asked_before_each_batch():
     assert stopped.value.exit_code == 130
     slowing = FakeDevice({"a": 100.0}, noise=TimingNoise(low=0.0005, drift=1000.0))
     with pytest.raises(Interrupted):
-        measure_steadily(slowing.open(), [job("a")], PLAN, stop=lambda: slowing.batches == 1)
+        measure_stable(slowing.open(), [job("a")], PLAN, stop=lambda: slowing.batches == 1)
     assert slowing.batches == 1
     once = FakeDevice({"a": 100.0})
     decided = measure_until(once.open(), [job("a")], PLAN, lambda known: True, 100, stop=lambda: once.batches == 1)

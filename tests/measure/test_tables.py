@@ -20,8 +20,8 @@ from edgekd.measure.tables import (
     kept_tables,
     list_tables,
     of_one_state,
-    tables_elsewhere,
     tables_of,
+    tables_of_others,
 )
 from edgekd.store.atomic import write_json
 from edgekd.testing.fakes.device import fake_fingerprint
@@ -68,8 +68,8 @@ def test_another_fingerprint_precision_or_number_of_threads_is_another_table(tmp
     assert len(kept_tables(tmp_path)) == 5
     assert sorted(found.rows[0].p5_us for found in tables_of(here, 1, tmp_path)) == [1.0, 2.0]
     assert [found.rows[0].p5_us for found in tables_of(changed, 1, tmp_path)] == [4.0]
-    assert sorted(found.rows[0].p5_us for found in tables_elsewhere(here, 1, tmp_path)) == [4.0, 5.0]
-    assert tables_elsewhere(here, 2, tmp_path) == ()
+    assert sorted(found.rows[0].p5_us for found in tables_of_others(here, 1, tmp_path)) == [4.0, 5.0]
+    assert tables_of_others(here, 2, tmp_path) == ()
 
 
 def test_another_packages_runtime_changes_the_tables_of_its_own_backends_alone(tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_another_packages_runtime_changes_the_tables_of_its_own_backends_alone(t
         add_rows(one, tmp_path)
     assert len(kept_tables(tmp_path)) == 3
     for here, found in ((before, [1.0]), (first, [1.0, 2.0]), (later, [1.0, 3.0])):
-        kept, others = tables_of(here, 1, tmp_path), tables_elsewhere(here, 1, tmp_path)
+        kept, others = tables_of(here, 1, tmp_path), tables_of_others(here, 1, tmp_path)
         assert sorted(one.rows[0].p5_us for one in kept) == found
         assert len(kept) + len(others) == 3
         assert of_one_state(kept)

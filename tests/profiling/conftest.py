@@ -46,14 +46,14 @@ def stair(width: int, us: float) -> Probed:
 
 def deployment(precision: Precision = Precision.FLOAT32, **changes) -> DeploymentProfile:
     """Kernels of 16 channels: a step after each 16."""
-    stairs = tuple(stair(width, 10.0 * (-(-width // 16)) ** 2) for width in range(4, 65, 4))
+    width_sweep = tuple(stair(width, 10.0 * (-(-width // 16)) ** 2) for width in range(4, 65, 4))
     whole = {
         "backend": LITERT,
         "precision": precision,
         "quick": False,
         "overhead": figure(1.5, "latency.overhead"),
         "peak": figure(90.0, "compute.peak", "GFLOP/s"),
-        "stairs": stairs,
+        "width_sweep": width_sweep,
         "operators": (
             OperatorKind(
                 network="resnet-8",

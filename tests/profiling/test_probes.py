@@ -7,11 +7,13 @@ import pytest
 from edgekd.ir.kernels import counted_macs
 from edgekd.measure.prediction.costs import kernel_sort
 from edgekd.profiling.depthwise import Depthwise
-from edgekd.profiling.probes import candidates, overhead, peak, stairs, usual
+from edgekd.profiling.probes import candidates, overhead, peak, usual, width_sweep
 from edgekd.students.analysis import kernels_of_arch
 
 
-@pytest.mark.parametrize("probe", [overhead(), peak(), usual(), *stairs(True), *candidates()[:3], *candidates()[-3:]])
+@pytest.mark.parametrize(
+    "probe", [overhead(), peak(), usual(), *width_sweep(True), *candidates()[:3], *candidates()[-3:]]
+)
 def test_each_is_one_arch_of_its_family(probe):
     assert probe.family.space(probe.task.spec).size == 1
     assert counted_macs(kernels_of_arch(probe.family, probe.arch(), probe.task.spec)) > 0
@@ -33,7 +35,7 @@ def test_one_has_depthwise_convolutions_and_no_others(tmp_path):
 
 
 def test_a_quick_look_is_a_part_of_the_whole():
-    assert {probe.widths for probe in stairs(True)} <= {probe.widths for probe in stairs(False)}
+    assert {probe.widths for probe in width_sweep(True)} <= {probe.widths for probe in width_sweep(False)}
 
 
 def test_networks_are_drawn_from_two_families_and_none_twice():

@@ -32,24 +32,24 @@ class Paper:
         del given
         self.quick, self.threads = quick, threads
 
-    def _note(self, name, tell):
+    def _note(self, name, report_step):
         if Paper.stop_after is not None and len(Paper.asked) >= Paper.stop_after:
             raise Interrupted("stopped", "again")
         for step in range(2):
-            tell("measuring", step, 2)
+            report_step("measuring", step, 2)
             Paper.clock.advance(Paper.takes_s)
         Paper.asked.append(name)
 
-    def deployment(self, backend, precision, tell):
-        self._note(f"{backend} {precision.value}", tell)
+    def deployment(self, backend, precision, report_step):
+        self._note(f"{backend} {precision.value}", report_step)
         return deployment(precision, backend=backend, quick=self.quick, threads=self.threads)
 
-    def memory(self, tell):
-        self._note("memory", tell)
+    def memory(self, report_step):
+        self._note("memory", report_step)
         return memory().but(quick=self.quick)
 
-    def behaviour(self, backend, tell):
-        self._note("behaviour", tell)
+    def behaviour(self, backend, report_step):
+        self._note("behaviour", report_step)
         return behaviour().but(backend=backend, quick=self.quick)
 
 
@@ -177,7 +177,7 @@ def test_behaviour_on_another_backend_is_another_section(profiled):
 def test_a_section_that_told_nothing_is_tried_again(profiled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
-            Paper, "deployment", lambda self, b, p, tell: deployment(p, backend=b, quick=True, refused="it hung")
+            Paper, "deployment", lambda self, b, p, report_step: deployment(p, backend=b, quick=True, refused="it hung")
         )
         report, _ = profiled(quick=True)
         assert {one.refused for one in report.deployments} == {"it hung"}

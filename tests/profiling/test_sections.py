@@ -12,7 +12,7 @@ from edgekd.measure.contention import DriftBaseline
 from edgekd.measure.tables import kept_tables, tables_folder
 from edgekd.profiling import sections
 from edgekd.profiling.depthwise import Depthwise
-from edgekd.profiling.probes import candidates, stairs
+from edgekd.profiling.probes import candidates, width_sweep
 from edgekd.profiling.sections import Profiler
 from edgekd.testing.fakes.device import FakeDevice, Script, TimingNoise, fake_fingerprint
 from tests.measure.prediction.device_on_paper import latency_us
@@ -22,7 +22,7 @@ CALM = TimingNoise(low=0.0, body=0.0, tail=0.0)
 DEPTHWISE = (Kernel("depthwise", 64, 64, 32, 32, 9, 1, 589_824, 65_536, 65_536, 576),) * 4
 
 
-class SmallMaker:
+class SmallBuilder:
     """Files that hold their probe's name, and what a device takes for each."""
 
     def __init__(self, folder, us=latency_us, refused=()):
@@ -78,19 +78,19 @@ def profiler(tmp_path, monkeypatch):
     monkeypatch.setattr(sections, "candidates", lambda: (*candidates()[:32], *candidates()[-16:]))
 
     def make(us=latency_us, refused=(), noise=CALM, outcomes=None, fingerprint=None, **changes):
-        maker = SmallMaker(tmp_path, us, refused)
+        builder = SmallBuilder(tmp_path, us, refused)
         fingerprint = fingerprint or fake_fingerprint()
-        device = FakeDevice(maker.latency_us, noise=noise, outcomes=outcomes, fingerprint=fingerprint)
+        device = FakeDevice(builder.latency_us, noise=noise, outcomes=outcomes, fingerprint=fingerprint)
         whole = {
             "device": "board",
             "session": Watched(device.open()),
             "fingerprint": fingerprint,
-            "make": maker,
+            "make": builder,
             "depthwise": Depthwise(tmp_path / "depthwise"),
             "quick": False,
-            "pace": DriftBaseline(),
+            "drift_baseline": DriftBaseline(),
             "stop": lambda: None,
-            "kernels_of": maker.kernels_of,
+            "kernels_of": builder.kernels_of,
         }
         return Profiler(**{**whole, **changes})
 
@@ -108,14 +108,14 @@ def plans(profiler):
 @pytest.mark.slow
 def test_an_deployment_has_its_stairs_and_networks_and_fills_the_table(profiler):
     found = profiler().deployment(ORT, Precision.FLOAT32, silent)
-    assert (found.refused, len(found.stairs), len(found.table)) == ("", 16, 36)
+    assert (found.refused, len(found.width_sweep), len(found.table)) == ("", 16, 36)
     assert len({one.name for one in found.table}) == 36
     assert {one.name for one in found.table} <= {probe.name for probe in candidates()}
     assert {one.name.split()[0] for one in found.table} == {"network", "mobile"}
     (kept,) = kept_tables()
     assert (kept.device, kept.backend, kept.precision, kept.threads) == ("board", ORT, Precision.FLOAT32, 1)
     assert len(kept.rows) == 2 + 16 + 36
-    assert [row.p5_us for row in kept.rows[2:18]] == [one.p5_us.value for one in found.stairs]
+    assert [row.p5_us for row in kept.rows[2:18]] == [one.p5_us.value for one in found.width_sweep]
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_a_network_that_can_not_be_timed_takes_nothing_from_the_others(profiler,
     assert found.missed[0].startswith(f"{missing}: out-of-memory")
     assert found.timed == len(kept_tables()[0].rows) == 2 + 16 + 4 - 1
     assert (found.overhead is None) is (missing == "overhead")
-    assert len(found.stairs) == (15 if missing == "width 8" else 16)
+    assert len(found.width_sweep) == (15 if missing == "width 8" else 16)
 
 
 def test_where_most_can_not_be_timed_what_could_is_kept_and_nothing_concluded(profiler):
@@ -198,7 +198,7 @@ def test_where_most_can_not_be_timed_what_could_is_kept_and_nothing_concluded(pr
 
     found = profiler(outcomes=outcomes).deployment(ORT, Precision.FLOAT32, silent)
     assert found.refused.startswith("hung")
-    assert (found.peak, found.stairs, found.table) == (None, (), ())
+    assert (found.peak, found.width_sweep, found.table) == (None, (), ())
     assert len(kept_tables()[0].rows) == 2
 
 
@@ -208,13 +208,13 @@ def test_a_torn_table_costs_nothing_that_was_measured(profiler):
     (path,) = tables_folder().glob("*.json")
     path.write_text("{")
     found = profiler().deployment(ORT, Precision.FLOAT32, silent)
-    assert (found.refused, len(found.stairs)) == ("", 16)
+    assert (found.refused, len(found.width_sweep)) == ("", 16)
     assert path.name in found.not_kept
 
 
 def test_what_can_not_be_made_is_told_and_nothing_kept(profiler):
-    found = profiler(refused=(stairs(False)[3].name,)).deployment(ORT, Precision.INT8, silent)
-    assert (found.refused, found.stairs) == ("no kernel for it here", ())
+    found = profiler(refused=(width_sweep(False)[3].name,)).deployment(ORT, Precision.INT8, silent)
+    assert (found.refused, found.width_sweep) == ("no kernel for it here", ())
     assert kept_tables() == ()
 
 
@@ -226,7 +226,7 @@ def test_a_quick_look_measures_each_batch_once_however_busy_the_machine_is(profi
     whole.memory(silent)
     assert len(whole.session.asked) > 1
     found = quick.deployment(ORT, Precision.FLOAT32, silent)
-    assert [count for count, _ in quick.session.asked[1:]] == [2 + len(stairs(True))]
+    assert [count for count, _ in quick.session.asked[1:]] == [2 + len(width_sweep(True))]
     assert (found.table, found.operators, found.operators_detail) == ((), (), "")
     quick.behaviour(ORT, silent)
     assert len(quick.session.asked) == 2 + 2 + 1 + 2 + 1  # two numbers of threads, without pause, two rates, noise

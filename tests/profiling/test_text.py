@@ -23,7 +23,7 @@ def test_it_fits_80_columns_and_says_what_was_found(report):
 
 def test_steps_are_where_one_more_rung_costs_more_than_its_work():
     assert steps_of(deployment()) == (16, 32, 48)
-    smooth = deployment(stairs=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
+    smooth = deployment(width_sweep=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
     assert steps_of(smooth) == ()
 
 

@@ -23,7 +23,7 @@ from edgekd.store.records import (
     Accuracy,
     CurvePoint,
     Deployment,
-    DeploymentReading,
+    DeploymentObservation,
     DeploymentsRecord,
     DroppedDeployment,
     FilterReport,
@@ -32,7 +32,7 @@ from edgekd.store.records import (
     NeverSlower,
     OutcomeRecord,
     RunHeader,
-    StageReading,
+    StageObservation,
     StagesRecord,
     TrialRecord,
 )
@@ -100,13 +100,15 @@ class Written:
         self.run.write(FiltersRecord(space_size=16, considered=16, filters=(filter_,), left=13))
 
     def deployments(self) -> None:
-        readings = []
+        observations = []
         for deployment in (FLOAT, INT8, OTHER):
             (measurement,) = self.session.measure([self.job(deployment.backend)], PLAN)
             low = figure_of(measurement, "latency.p5")
             arch = Arch.of({"width": 8})
-            readings.append(
-                DeploymentReading(deployment=deployment, arch=arch, measurement=measurement, size_bytes=100, p5_us=low)
+            observations.append(
+                DeploymentObservation(
+                    deployment=deployment, arch=arch, measurement=measurement, size_bytes=100, p5_us=low
+                )
             )
         slower = NeverSlower(
             deployment=INT8, ratio=1.4, faster=False, smaller=True, regressed=(f"CONV_2D {self.name}",)
@@ -114,7 +116,7 @@ class Written:
         self.run.write(
             DeploymentsRecord(
                 reference_archs=(Arch.of({"width": 8}),),
-                readings=tuple(readings),
+                observations=tuple(observations),
                 kept=(FLOAT, INT8),
                 dropped=(DroppedDeployment(deployment=OTHER, reason=f"2.00x the latency of {self.name}"),),
                 never_slower=(slower,),
@@ -184,11 +186,11 @@ class Written:
         (measurement,) = self.session.measure([self.job()], PLAN)
         accuracy = Accuracy(value=0.9123, kind=AccuracyKind.ARTEFACT, split="validation", samples=50, method="file")
         plain = {"precision": Precision.FLOAT32, "student": digest_json("student")}
-        gone = StageReading(
+        gone = StageObservation(
             stage="inherited", accuracy=None, size_bytes=None, p5_us=None, detail=f"gone, says {self.name}", **plain
         )
         low = figure_of(measurement, "latency.p5")
-        done = StageReading(stage="distill", accuracy=accuracy, size_bytes=300, p5_us=low, **plain)
+        done = StageObservation(stage="distill", accuracy=accuracy, size_bytes=300, p5_us=low, **plain)
         self.run.write(StagesRecord(finalist=1, backend=LITERT, stages=(gone, done)))
 
     def scored(self) -> Figure:

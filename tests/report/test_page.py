@@ -371,14 +371,14 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
     from edgekd.ir.space import Arch, Axis
     from edgekd.records import digest_json
     from edgekd.store.records import Accuracy, FeaturesRecord, PlanRecord
-    from edgekd.store.relaxed import CostTerm, GapRecord, LatencyModelRecord, RelaxationRecord, RelaxPoint
+    from edgekd.store.relaxed import CostTerm, LatencyModelRecord, RelaxationRecord, RelaxPoint, TeacherTuningRecord
 
     written = write()
     written.whole()
     (deployment,) = {
-        reading.deployment
-        for reading in written.run.deployments().readings
-        if reading.deployment.precision.value == "float32"
+        observation.deployment
+        for observation in written.run.deployments().observations
+        if observation.deployment.precision.value == "float32"
     }
     written.run.write(
         PlanRecord(
@@ -425,19 +425,19 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
         {name: Accuracy(value=value, kind="torch", split="validation", samples=9, method="m") for name, value in round_}
         for round_ in ((("4", 0.5), ("assistant, 4", 0.625)), (("assistant, 4", 0.75),))
     ]
-    written.run.write(GapRecord(trial=1, rounds=tuple(scores), temperature=4.0, assistant=True))
+    written.run.write(TeacherTuningRecord(trial=1, rounds=tuple(scores), temperature=4.0, assistant=True))
     text = page_of(written).text
     assert "1 width=16 the assistant, temperature 4 4: 50.00 %, assistant, 4: 62.50 % torch ; then" in text
 
 
 def test_a_chain_of_teachers_is_shown_in_its_order(write: Write) -> None:
     from edgekd.records import digest_json
-    from edgekd.store.records import TeacherReading, TeachersRecord
+    from edgekd.store.records import TeacherScore, TeachersRecord
 
     written = write()
     written.whole()
-    first = TeacherReading(name="<large>", identity=digest_json(1), score=0.9375, samples=512)
-    last = TeacherReading(name="assistant", identity=digest_json(2), score=None, samples=0)
+    first = TeacherScore(name="<large>", identity=digest_json(1), score=0.9375, samples=512)
+    last = TeacherScore(name="assistant", identity=digest_json(2), score=None, samples=0)
     written.run.write(TeachersRecord(teachers=(first, last)))
     page = page_of(written)
     assert "Who taught" in page.headings

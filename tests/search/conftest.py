@@ -65,7 +65,7 @@ def size_bytes(candidate: Candidate) -> int:
     return 2000 + macs(candidate.arch) // 100 * (1 if candidate.plan.precision is INT8 else 4)
 
 
-class FakeSurveyor:
+class FakeAnalyser:
     def features(self, arch: Arch) -> StaticFeatures:
         parameters = macs(arch) // 100
         return StaticFeatures(
@@ -273,12 +273,12 @@ class Lab:
             stop=self.stop,
         )
         parts = Parts(
-            surveyor=FakeSurveyor(),
-            maker=self,
+            analyser=FakeAnalyser(),
+            builder=self,
             sampler=self.sampler,
             estimate=self,
             context=context,
-            refiner=self,
+            trainer=self,
             session=_Watched(session, self),
             bandwidth=self.bandwidth,
         )

@@ -9,7 +9,7 @@ from edgekd.events import SilentEvents
 from edgekd.project import Project
 from edgekd.recipes.auto import Auto
 from edgekd.search import automatic
-from edgekd.search.automatic import settled_recipe
+from edgekd.search.automatic import resolved_recipe
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
 from edgekd.students.resnet import ResNet
@@ -54,7 +54,7 @@ def trained(monkeypatch):
 
 
 def test_the_best_takes_its_place(project, run, trained):
-    settled = settled_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
+    settled = resolved_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
     chosen, other = settled.recipe
     assert other is STAGE
     assert [name for name, _ in chosen.loss.parts] == ["ce", "dkd"]
@@ -69,7 +69,7 @@ def test_the_best_takes_its_place(project, run, trained):
     assert {stage.epochs for stage in trained} == {2, 4, 8}
     assert "dkd, with randaugment: the best of 6 losses and 2 views, 81.0% validation after 8 epochs" in record.line()
     count = len(trained)
-    assert settled_recipe(project, run, SilentEvents()).recipe[0] == chosen
+    assert resolved_recipe(project, run, SilentEvents()).recipe[0] == chosen
     assert len(trained) == count
     (step,) = [step for step in replay(run).steps if step.name == "auto"]
     assert (step.decisions, step.differ) == (2, ())
@@ -85,14 +85,14 @@ def test_what_is_hardly_better_than_chance(project, run, trained, task, classes,
 def test_without_a_teacher_the_labels_are_left(project, run, trained):
     from dataclasses import replace
 
-    settled = settled_recipe(replace(project, teacher=None), run, SilentEvents(), 0.0, lambda: 1.0)
+    settled = resolved_recipe(replace(project, teacher=None), run, SilentEvents(), 0.0, lambda: 1.0)
     assert [name for name, _ in settled.recipe[0].loss.parts] == ["ce"]
     assert run.auto().views == "with mixup"
 
 
 def test_when_its_time_is_up_it_takes_what_leads(project, run, trained):
     clock = iter(range(0, 10_000, 3))
-    settled_recipe(project, run, SilentEvents(), 0.0, lambda: float(next(clock)))
+    resolved_recipe(project, run, SilentEvents(), 0.0, lambda: float(next(clock)))
     record = run.auto()
     assert record.ended == "time"
     assert (record.loss, record.views) == ("dkd", "crop and flip")
@@ -112,13 +112,13 @@ def test_stopped_it_goes_on_where_it_was(project, run, trained):
             return self.left < 0
 
     with pytest.raises(Interrupted):
-        settled_recipe(project, run, Stops(4), 0.0, lambda: 1.0)
+        resolved_recipe(project, run, Stops(4), 0.0, lambda: 1.0)
     before = run.auto()
     assert not before.ended
     assert before.ended_s > 0
     count = len(trained)
     assert count == len(before.scores) == 4
-    settled_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
+    resolved_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
     assert run.auto().scores[:4] == before.scores
     assert len(trained) == len(run.auto().scores)
 
@@ -130,7 +130,7 @@ def test_one_that_diverges_is_passed_over_and_all_of_them_are_an_error(project, 
         return SimpleNamespace(student=stages[0])
 
     monkeypatch.setattr(automatic, "run_recipe", diverges)
-    settled_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
+    resolved_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
     assert run.auto().loss == "kd"
     (bad,) = [score for score in run.auto().scores if score.option == "dkd"]
     assert (bad.validation, bad.detail) == (None, "the loss became NaN")
@@ -143,10 +143,10 @@ def test_nothing_to_choose_by_or_from_is_told(project, run, trained, monkeypatch
         raise Diverged("the loss became NaN", "lower it")
 
     with pytest.raises(ConfigurationError, match="more than once"):
-        settled_recipe(replace(project, recipe=(Auto(), Auto())), run, SilentEvents())
+        resolved_recipe(replace(project, recipe=(Auto(), Auto())), run, SilentEvents())
     monkeypatch.setattr(automatic, "run_recipe", diverges)
     with pytest.raises(ConfigurationError, match="no loss that can be trained"):
-        settled_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
+        resolved_recipe(project, run, SilentEvents(), 0.0, lambda: 1.0)
     assert not run.auto().ended
 
 
@@ -154,5 +154,5 @@ def test_any_other_recipe_is_left_alone(project, run):
     from dataclasses import replace
 
     other = replace(project, recipe=(STAGE,))
-    assert settled_recipe(other, run, SilentEvents()) is other
+    assert resolved_recipe(other, run, SilentEvents()) is other
     assert run.auto() is None

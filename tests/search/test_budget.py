@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.ir.space import Arch
-from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within, shortlist_s
+from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within, shortlist_s
 from edgekd.search.replay import replay
 from edgekd.store.run import Run
 from edgekd.testing.fakes.clock import FakeClock
@@ -44,34 +44,34 @@ def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     asked_s = (lab.plan.measure.warmup_ms + lab.plan.measure.rounds * lab.plan.measure.round_ms) / 1e3
     seconds = {"convert": 3.0, "measure": lab.plan.measure.processes * (0.4 + asked_s)}
     trials = [trial.but(seconds=seconds) for trial in Run.open(lab.folder).trials()]
-    pace = Pace.of(lab.plan, trials)
-    assert pace == Pace(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4))
-    assert Pace.of(lab.plan, []) == Pace()
-    assert pace.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
+    speed = Speed.of(lab.plan, trials)
+    assert speed == Speed(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4))
+    assert Speed.of(lab.plan, []) == Speed()
+    assert speed.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
 
 
 def test_models_as_they_came_take_time_without_training_and_set_no_pace(make_lab: Callable[..., Any]) -> None:
     lab = make_lab()
     lab.search()
     trials = Run.open(lab.folder).trials()
-    pace = Pace.of(lab.plan, trials)
+    speed = Speed.of(lab.plan, trials)
     beside = reserve_s(lab.plan, trials, 2, untouched=3) - reserve_s(lab.plan, trials, 2)
-    measuring_s = pace.measure_s(lab.plan.certify, 10) - pace.measure_s(lab.plan.certify, 4)
-    assert beside == pytest.approx(3 * (2.5 * pace.convert_s + 2.0) + measuring_s)
+    measuring_s = speed.measure_s(lab.plan.certify, 10) - speed.measure_s(lab.plan.certify, 4)
+    assert beside == pytest.approx(3 * (2.5 * speed.convert_s + 2.0) + measuring_s)
     own = trials[0].candidate.but(plan=trials[0].candidate.plan.but(untouched=True))
     slow = {"convert": 60.0, "measure": 600.0}
     untouched = [trials[0].but(candidate=own, images_per_s=1.0, seconds=slow) for _ in range(100)]
-    assert Pace.of(lab.plan, [*untouched, *trials]) == pace
-    assert Pace.of(lab.plan, untouched).images_per_s == 1.0
+    assert Speed.of(lab.plan, [*untouched, *trials]) == speed
+    assert Speed.of(lab.plan, untouched).images_per_s == 1.0
 
 
 def test_a_periodic_load_takes_its_time() -> None:
     plan = MeasurePlan(processes=5, rounds=10, min_calls=5, load=Load(pattern="periodic", rate_hz=1.0))
     calling_s = plan.warmup_ms / 1e3 + 10 * 5.0  # ten rounds of five calls, a second apart
     back_to_back_s = (plan.warmup_ms + 10 * plan.round_ms) / 1e3
-    pace = Pace(process_s=0.5)
-    assert pace.measure_s(plan.but(sentinel=False), 3) == pytest.approx(5 * 3 * (0.5 + calling_s))
-    assert pace.measure_s(plan, 3) == pytest.approx(5 * (3 * (0.5 + calling_s) + 0.5 + back_to_back_s))
+    speed = Speed(process_s=0.5)
+    assert speed.measure_s(plan.but(sentinel=False), 3) == pytest.approx(5 * 3 * (0.5 + calling_s))
+    assert speed.measure_s(plan, 3) == pytest.approx(5 * (3 * (0.5 + calling_s) + 0.5 + back_to_back_s))
 
 
 def test_a_shortlist_is_made_only_where_it_is_cheap_beside_refining(make_lab: Callable[..., Any]) -> None:
@@ -133,7 +133,7 @@ def test_a_first_batch_past_the_budget_leaves_the_finalist_a_quarter_of_it(make_
     lab.search()
     run = Run.open(lab.folder)
     assert run.trials()[-1].ended_s > 12.0
-    trained = lab.plan.refine_images / Pace.of(lab.plan, run.trials()).images_per_s
+    trained = lab.plan.refine_images / Speed.of(lab.plan, run.trials()).images_per_s
     assert run.proposals().share == pytest.approx(0.25 * 12.0 / trained, rel=0.1)
     assert replay(run).same
 

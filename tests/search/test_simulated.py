@@ -13,7 +13,7 @@ from edgekd.events import SilentEvents
 from edgekd.evidence import EvidenceKind
 from edgekd.report.page import write_report
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.choose import Chooser
+from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.stagewise import Stagewise
 from edgekd.search.replay import replay
 from edgekd.search.requirements import require_running, require_runtimes, simulation_caution
@@ -58,7 +58,7 @@ def test_a_finalist_that_is_only_estimated_the_second_time_is_not_chosen(tmp_pat
         run.write(finalist.but(measurement=None, chosen=False))
     session = FakeDevice(lab.latency, kind=EvidenceKind.SIMULATED, clock=lab.clock).open()
     budget = Budget(None, lab.clock, 0.0)
-    assert Chooser(run, lab.plan.certify, session, cast(Any, lab), SilentEvents(), budget).certify() is None
+    assert FinalistSelection(run, lab.plan.certify, session, cast(Any, lab), SilentEvents(), budget).certify() is None
     tried = [finalist for finalist in run.finalists() if finalist.measurement is not None]
     assert tried
     assert not any(finalist.chosen for finalist in tried)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.agent.faults import is_want_of_memory
-from edgekd.cli.terminal.output import CommandOutput, nobody_reads, tell
+from edgekd.cli.terminal.output import CommandOutput, nobody_reads, write_stderr
 from edgekd.errors import ConfigurationError, EdgeKDError, printable
 
 __all__ = ["HOW_TO_GO_ON", "failed", "interrupted", "out_of_reach", "unexpected", "wants_memory"]
@@ -37,7 +37,7 @@ def failed(error: EdgeKDError, output: CommandOutput) -> int:
     else:
         _say(str(error))
     if output.verbose:
-        tell("".join(traceback.format_exception(error)))
+        write_stderr("".join(traceback.format_exception(error)))
     return error.exit_code
 
 
@@ -58,7 +58,7 @@ def out_of_reach(error: Exception, output: CommandOutput) -> int:
     _as_json(output, type(error).__name__, 4, message, remedy, [])
     _say(f"{message}\n  {remedy}" if remedy else message)
     if output.verbose:
-        tell("".join(traceback.format_exception(error)))
+        write_stderr("".join(traceback.format_exception(error)))
     return 4
 
 
@@ -92,7 +92,7 @@ def unexpected(error: Exception, output: CommandOutput) -> int:
     _as_json(output, type(error).__name__, 1, message, remedy, [])
     _say(f"{message}\n  {remedy}")
     if output.verbose:
-        tell(text)
+        write_stderr(text)
     return 1
 
 
@@ -140,4 +140,4 @@ def _say(text: str) -> None:
                 line, _WIDTH, subsequent_indent=indent or "  ", break_long_words=False, break_on_hyphens=False
             )
         )
-        tell("\n".join(shown) + "\n")
+        write_stderr("\n".join(shown) + "\n")

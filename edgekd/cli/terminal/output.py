@@ -21,7 +21,7 @@ from edgekd.wrapping import columns, wrapped
 if TYPE_CHECKING:
     from edgekd.events import Events
 
-__all__ = ["CommandAnswer", "CommandOutput", "command", "nobody_reads", "tell"]
+__all__ = ["CommandAnswer", "CommandOutput", "command", "nobody_reads", "write_stderr"]
 
 
 class CommandAnswer(Protocol):
@@ -61,7 +61,7 @@ class CommandOutput:
     def say(self, text: str) -> None:
         """Print a line on stderr, unless quiet."""
         if not self.quiet:
-            tell(f"{printable(text)}\n")
+            write_stderr(f"{printable(text)}\n")
 
     def watching(self) -> AbstractContextManager[Events]:
         """Progress for as long as the context lasts, with Ctrl-C as a polite request."""
@@ -75,7 +75,7 @@ def nobody_reads() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def tell(text: str) -> None:
+def write_stderr(text: str) -> None:
     """Write to stderr. If it is closed, the work goes on in silence, with its exit code."""
     with suppress(BrokenPipeError):
         sys.stderr.write(text)

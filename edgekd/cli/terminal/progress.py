@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from edgekd.cli.terminal.output import tell
+from edgekd.cli.terminal.output import write_stderr
 from edgekd.cli.terminal.stop import StopFlag
 from edgekd.errors import printable
 from edgekd.events import Events, SilentEvents
@@ -22,7 +22,7 @@ class _Quiet(SilentEvents):
 
     def notice(self, text: str) -> bool:
         """Show the notice all the same: whose code is about to run."""
-        tell(f"{printable(text)}\n")
+        write_stderr(f"{printable(text)}\n")
         return True
 
     def stop(self) -> bool:
@@ -33,7 +33,7 @@ class _Quiet(SilentEvents):
 @contextmanager
 def watching(quiet: bool) -> Iterator[Events]:
     """Events shown in stderr's manner, with Ctrl-C as a request to stop."""
-    with StopFlag(lambda text: tell(f"{text}\n")) as flag:
+    with StopFlag(lambda text: write_stderr(f"{text}\n")) as flag:
         if quiet:
             yield _Quiet(flag)
             return

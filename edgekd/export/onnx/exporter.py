@@ -5,7 +5,7 @@ by one range a call, and multiply integers; its convolutions compute in float. I
 8 bits, and OpenVINO does as much by itself.
 
 Applies every encoding of the annotations, and refuses where one has no place in the graph. Normalisation, layout and
-dtype of the I/O wrapper are operators in front, or the input's own quantization parameters (see `deployable`).
+dtype of the I/O wrapper are operators in front, or the input's own quantization parameters (see `io_wrapper`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.deployable import Deployable, problems_of
-from edgekd.export.float_bodies import Kept, core_key, traced
+from edgekd.export.float_bodies import Kept, body_key, traced
+from edgekd.export.io_wrapper import IOWrapper, problems_of
 from edgekd.ir.numerics import F16
 from edgekd.students._protocol import Student
 
@@ -74,14 +74,14 @@ def onnx_model(
         quantize_at_run_time,
     )
     from edgekd.export.onnx.graph import POOL, OnnxGraph, float_model
-    from edgekd.export.onnx.io_wrapper import give_outside
+    from edgekd.export.onnx.io_wrapper import add_io_wrapper
     from edgekd.students.islands import kept_tensors
 
     program = traced(student, dynamic=options.batch != 1)
-    key = core_key(program.student, "onnx", str(options.batch != 1))
+    key = body_key(program.student, "onnx", str(options.batch != 1))
     graph = OnnxGraph(_CORES.get(key, lambda: float_model(program)))
-    deployable = Deployable(program.student, options)
-    annotations, precision = program.student.annotations, deployable.precision
+    wrapper = IOWrapper(program.student, options)
+    annotations, precision = program.student.annotations, wrapper.precision
     tables = tables_of(program)  # constants whose rows alone may be left
     left = {
         name: each for name, each in annotations.weights.items() if name not in tables or name in graph.initializers
@@ -106,7 +106,7 @@ def onnx_model(
         narrow_weights(graph, left)
     if precision.weights != F16:
         halve_weights(graph, kept_tensors(program.student.module))
-    give_outside(graph, deployable, paired_input=for_openvino)
+    add_io_wrapper(graph, wrapper, paired_input=for_openvino)
     return graph.finish()
 
 

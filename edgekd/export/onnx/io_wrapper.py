@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from edgekd.export.deployable import Deployable
+from edgekd.export.io_wrapper import IOWrapper
 from edgekd.export.onnx.encode import activation_parameters
 from edgekd.export.onnx.graph import OnnxGraph
 from edgekd.tasks.rows import outputs_of
 
-__all__ = ["give_outside"]
+__all__ = ["add_io_wrapper"]
 
 _TYPES = {
     "float32": TensorProto.FLOAT,
@@ -21,19 +21,19 @@ _TYPES = {
 }
 
 
-def give_outside(graph: OnnxGraph, deployable: Deployable, *, paired_input: bool = False) -> None:
+def add_io_wrapper(graph: OnnxGraph, wrapper: IOWrapper, *, paired_input: bool = False) -> None:
     """Put dtype, layout, normalisation and batch around a graph that takes normalised float32 with channels first.
 
     A static int8 graph's ``input`` encoding is applied here, since it may be the caller's own integers. With
     ``paired_input`` it is a quantize-dequantize pair even then: OpenVINO takes nothing else for an integer operator's
     input, and the pair costs it nothing.
     """
-    _give_output(graph, deployable)
-    _give_input(graph, deployable, paired_input)
+    _give_output(graph, wrapper)
+    _give_input(graph, wrapper, paired_input)
 
 
-def _give_input(graph: OnnxGraph, deployable: Deployable, paired: bool) -> None:
-    options, spec = deployable.options, deployable.student.task.input
+def _give_input(graph: OnnxGraph, wrapper: IOWrapper, paired: bool) -> None:
+    options, spec = wrapper.options, wrapper.student.task.input
     inside, name = graph.input, spec.name
     order = options.order(spec)
     inverse = [order.index(axis) for axis in range(len(order))]
@@ -46,26 +46,26 @@ def _give_input(graph: OnnxGraph, deployable: Deployable, paired: bool) -> None:
     del graph.graph.input[:]
     graph.graph.input.append(onnx.helper.make_tensor_value_info(name, _TYPES[options.dtype(spec)], [batch, *shape]))
     # OpenVINO computes its first integer layer in float where a Transpose stands before the input's pair
-    late = channels_last and paired and deployable.input_encoding is not None
+    late = channels_last and paired and wrapper.input_encoding is not None
     value = name
     if channels_last and not late:
         value = graph.node("Transpose", [value], f"{name}/nchw", perm=inverse)
-    value = _encoded(graph, deployable, value, inside, paired, channels_last=late)
+    value = _encoded(graph, wrapper, value, inside, paired, channels_last=late)
     if late:
         value = graph.node("Transpose", [value], f"{name}/nchw", perm=inverse)
     graph.redirect(inside, value)
 
 
 def _encoded(
-    graph: OnnxGraph, deployable: Deployable, value: str, inside: str, paired: bool, *, channels_last: bool
+    graph: OnnxGraph, wrapper: IOWrapper, value: str, inside: str, paired: bool, *, channels_last: bool
 ) -> str:
     """Convert the file's values to the student's, through integers where the student is static int8."""
-    encoding, options = deployable.input_encoding, deployable.options
+    encoding, options = wrapper.input_encoding, wrapper.options
     if encoding is None:
-        return _normalised(graph, deployable, value, channels_last)
+        return _normalised(graph, wrapper, value, channels_last)
     scale, zero = activation_parameters(graph, inside, encoding)
-    quantizer = deployable.input_quantizer
-    if deployable.integers_are_the_input:
+    quantizer = wrapper.input_quantizer
+    if wrapper.integers_are_the_input:
         own_zero = zero
         if options.input == "int8":
             own_zero = graph.constant(f"{inside}/signed_zero", np.asarray(encoding.zero_point[0], np.int8))
@@ -78,18 +78,18 @@ def _encoded(
         raw_zero = graph.constant(f"{inside}/raw_zero", np.asarray(quantizer[1] + 128, np.uint8))
         integer = graph.node("QuantizeLinear", [value, raw_scale, raw_zero], f"{inside}/int")
     else:
-        value = _normalised(graph, deployable, value, channels_last)
+        value = _normalised(graph, wrapper, value, channels_last)
         integer = graph.node("QuantizeLinear", [value, scale, zero], f"{inside}/int")
     return graph.node("DequantizeLinear", [integer, scale, zero], f"{inside}/seen")
 
 
-def _normalised(graph: OnnxGraph, deployable: Deployable, value: str, channels_last: bool) -> str:
-    affine, options = deployable.affine, deployable.options
+def _normalised(graph: OnnxGraph, wrapper: IOWrapper, value: str, channels_last: bool) -> str:
+    affine, options = wrapper.affine, wrapper.options
     if options.input != "float32":
         value = graph.node("Cast", [value], f"{value}/wide", to=TensorProto.FLOAT)
     if affine.is_identity:
         return value
-    shape = (-1,) if channels_last else (-1, *[1] * (len(deployable.student.task.input.shape) - 1))
+    shape = (-1,) if channels_last else (-1, *[1] * (len(wrapper.student.task.input.shape) - 1))
     multiplier = np.asarray(affine.multiplier, np.float32).reshape(shape)
     offset = np.asarray(affine.offset, np.float32).reshape(shape)
     if set(affine.multiplier) != {1.0}:
@@ -99,8 +99,8 @@ def _normalised(graph: OnnxGraph, deployable: Deployable, value: str, channels_l
     return value
 
 
-def _give_output(graph: OnnxGraph, deployable: Deployable) -> None:
-    options, task = deployable.options, deployable.student.task
+def _give_output(graph: OnnxGraph, wrapper: IOWrapper) -> None:
+    options, task = wrapper.options, wrapper.student.task
     batch: int | str = "batch" if options.batch == "dynamic" else options.batch
     given, values = list(outputs_of(task)), []
     for inside, output in zip(graph.outputs, given, strict=True):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.onnx.encode import integers, packed
-from edgekd.export.tflite.core import DECODING, TfliteCore
+from edgekd.export.tflite.body import DECODING, TfliteBody
 from edgekd.export.tflite.flatbuffer import (
     add_buffer,
     add_operator,
@@ -41,7 +41,7 @@ _AGAIN = "calibrate the student again, or choose another backend"
 
 
 def quantize(
-    core: TfliteCore,
+    body: TfliteBody,
     activations: Mapping[str, Encoding],
     weights: Mapping[str, Encoding],
     passing: AbstractSet[str],
@@ -54,10 +54,10 @@ def quantize(
     """
     from ai_edge_quantizer import quantizer, recipe
 
-    model = read_model(core.data)
+    model = read_model(body.data)
     tensors = model.subgraphs[0].tensors
-    encodings = _by_tensor(model, core, activations, passing, floats)
-    islands = _islands(model, core, encodings, floats)
+    encodings = _by_tensor(model, body, activations, passing, floats)
+    islands = _islands(model, body, encodings, floats)
     ranges: dict[str, dict[str, NDArray[np.float32]]] = {}
     for index, encoding in encodings.items():
         scale, zero = encoding.scale[0], encoding.zero_point[0]
@@ -65,17 +65,17 @@ def quantize(
             "min": np.float32((encoding.lowest - zero) * scale),  # type: ignore[dict-item]  # numpy scalars are its arrays
             "max": np.float32((encoding.highest - zero) * scale),  # type: ignore[dict-item]
         }
-    kinds = _weighted(model, core, weights, islands)
+    kinds = _weighted(model, body, weights, islands)
     for index, (kind, encoding) in kinds.items():
         bound = np.asarray(encoding.scale, np.float32) * np.float32(127)
         shape = [1] * len(tensors[index].shape)
         shape[_axis(kind)] = -1
         bound = bound.reshape(shape)
         ranges[_name(tensors[index])] = {"min": -bound, "max": bound}
-    work = quantizer.Quantizer(core.data)
+    work = quantizer.Quantizer(body.data)
     wide = any(encoding.bits == 16 for encoding in encodings.values())
     whole = recipe.static_wi8_ai16() if wide else recipe.static_wi8_ai8()
-    work.load_quantization_recipe([*whole, *_left_float(model, core, encodings, islands)])
+    work.load_quantization_recipe([*whole, *_left_float(model, body, encodings, islands)])
     result = read_model(bytes(work.quantize(ranges).quantized_model))
     if wide:
         _narrow_biases(result)
@@ -85,14 +85,14 @@ def quantize(
 
 
 def _left_float(
-    model: Any, core: TfliteCore, encodings: Mapping[int, Encoding], islands: AbstractSet[int]
+    model: Any, body: TfliteBody, encodings: Mapping[int, Encoding], islands: AbstractSet[int]
 ) -> list[dict[str, Any]]:
     """Quantizer rules for decoding operators and islands in float: an operator's scope is its results' names.
 
     All inputs together are one more operator to it, as are all outputs, which are float32 where any of them is.
     """
     graph, scopes = model.subgraphs[0], list[tuple[str, str]]()
-    if core.decoding:
+    if body.decoding:
         scopes.append((f"^{re.escape(DECODING)}", "*"))
     if islands:
         names = "|".join(re.escape(_name(graph.tensors[index])) for index in sorted(islands))
@@ -105,7 +105,7 @@ def _left_float(
 
 
 def _islands(
-    model: Any, core: TfliteCore, encodings: Mapping[int, Encoding], floats: AbstractSet[str]
+    model: Any, body: TfliteBody, encodings: Mapping[int, Encoding], floats: AbstractSet[str]
 ) -> frozenset[int]:
     """Results of operators that compute in float: those of the student's, and the operators they were lowered to."""
     graph, found = model.subgraphs[0], set[int]()
@@ -115,15 +115,15 @@ def _islands(
         values = [index for index in map(int, operator.inputs) if index in computed]
         values = [i for i in (*values, *outputs) if graph.tensors[i].type == schema().TensorType.FLOAT32]
         computed.update(outputs)
-        chain = core.nodes.get(outputs[0], ())
-        if (chain and chain[0] in floats) or any(i not in encodings and i not in core.decoding for i in values):
+        chain = body.nodes.get(outputs[0], ())
+        if (chain and chain[0] in floats) or any(i not in encodings and i not in body.decoding for i in values):
             found.update(outputs)
     return frozenset(found)
 
 
 def _by_tensor(
     model: Any,
-    core: TfliteCore,
+    body: TfliteBody,
     activations: Mapping[str, Encoding],
     passing: AbstractSet[str],
     floats: AbstractSet[str],
@@ -136,20 +136,20 @@ def _by_tensor(
     found: dict[int, Encoding] = {}
     used: set[str] = set()
     for index in map(int, graph.inputs):
-        for node in core.nodes[index]:
+        for node in body.nodes[index]:
             if node in activations:
                 found[index] = activations[node]
                 used.add(node)
     for operator in graph.operators:
         kind = operator_name(model, operator)
         for index in map(int, operator.outputs):
-            if graph.tensors[index].type != schema().TensorType.FLOAT32 or index in core.decoding:
+            if graph.tensors[index].type != schema().TensorType.FLOAT32 or index in body.decoding:
                 continue
-            own = [node for node in core.nodes.get(index, ()) if node in activations]
+            own = [node for node in body.nodes.get(index, ()) if node in activations]
             used |= set(own)
             encoding = activations[own[-1]] if own else None
             moving = kind in TFLITE and TFLITE[kind].transparent
-            if moving and floats.isdisjoint(core.nodes.get(index, ())):  # these kernels don't rescale
+            if moving and floats.isdisjoint(body.nodes.get(index, ())):  # these kernels don't rescale
                 source = int(operator.inputs[1 if kind == "SPLIT" else 0])  # of a SPLIT the axis is first
                 encoding = found.get(source, encoding)
             if encoding is None and floats:
@@ -173,7 +173,7 @@ def _by_tensor(
 
 def _weighted(
     model: Any,
-    core: TfliteCore,
+    body: TfliteBody,
     weights: Mapping[str, Encoding],
     islands: AbstractSet[int] = frozenset(),
     *,
@@ -190,14 +190,14 @@ def _weighted(
         if weight_axis(kind) is None or int(operator.outputs[0]) in islands:
             continue
         index = int(operator.inputs[1])
-        name = core.parameters.get(index)
+        name = body.parameters.get(index)
         if not every and (name is None or name not in weights or kind not in _HYBRID_VERSIONS):
             continue
         if name is None or name not in weights:
             tensor = _name(model.subgraphs[0].tensors[index])
             raise ConfigurationError.one(f"no encoding for the weights of {kind} (`{tensor}`)", _AGAIN)
         found[index] = (kind, weights[name])
-    lost = sorted(set(weights) - {core.parameters[index] for index in found})
+    lost = sorted(set(weights) - {body.parameters[index] for index in found})
     if lost and (every or not found):
         raise ConfigurationError.one(f"the TFLite graph has no operator with the weights {', '.join(lost)}", _AGAIN)
     return found
@@ -275,13 +275,13 @@ def _integers(model: Any, index: int, kind: str, encoding: Encoding) -> NDArray[
     return integers(stored, moved)
 
 
-def narrow_weights(model: Any, core: TfliteCore, weights: Mapping[str, Encoding]) -> None:
+def narrow_weights(model: Any, body: TfliteBody, weights: Mapping[str, Encoding]) -> None:
     """Store weights as per-channel int8 constants of hybrid kernels, which quantize activations at run time.
 
     Those that have no such kernel, or that the converter has merged into others, stay float: the output is the same.
     """
     graph = model.subgraphs[0]
-    for index, (kind, encoding) in _weighted(model, core, weights, every=False).items():
+    for index, (kind, encoding) in _weighted(model, body, weights, every=False).items():
         if any(encoding.zero_point):
             raise ConfigurationError.one(f"{kind} can't have these dynamic int8 weights in TFLite", "use float32")
         tensor = graph.tensors[index]

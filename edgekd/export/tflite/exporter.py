@@ -13,17 +13,17 @@ from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Problem
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.deployable import Deployable, problems_of
-from edgekd.export.float_bodies import Kept, core_key, traced
+from edgekd.export.float_bodies import Kept, body_key, traced
+from edgekd.export.io_wrapper import IOWrapper, problems_of
 from edgekd.ir.numerics import F16
 from edgekd.students._protocol import Student
 
 if TYPE_CHECKING:
-    from edgekd.export.tflite.core import TfliteCore
+    from edgekd.export.tflite.body import TfliteBody
 
 __all__ = ["TfliteExporter"]
 
-_CORES: Kept[TfliteCore] = Kept()
+_CORES: Kept[TfliteBody] = Kept()
 
 
 class TfliteExporter:
@@ -48,10 +48,10 @@ class TfliteExporter:
         from edgekd.compress.quantization.tables import tables_of
         from edgekd.export.encoded import encodings_by_node, float_nodes, passing_nodes
         from edgekd.export.tflite.barriers import read_by
-        from edgekd.export.tflite.core import convert_core
+        from edgekd.export.tflite.body import convert_body
         from edgekd.export.tflite.encode import halve_weights, narrow_tables, narrow_weights, quantize
         from edgekd.export.tflite.flatbuffer import read_model, write_model
-        from edgekd.export.tflite.io_wrapper import give_outside
+        from edgekd.export.tflite.io_wrapper import add_io_wrapper
         from edgekd.students.islands import kept_tensors
 
         problems = self.check(student, options, backend, device)
@@ -61,24 +61,24 @@ class TfliteExporter:
         encodings = encodings_by_node(program)  # first: annotations of another graph are refused here
         islands = program.student.annotations.float_operators
         about = ("tflite", str(options.batch), *islands)
-        core = _CORES.get(core_key(program.student, *about), lambda: convert_core(program, options.batch))
-        deployable, annotations = Deployable(program.student, options), program.student.annotations
-        precision = deployable.precision
+        body = _CORES.get(body_key(program.student, *about), lambda: convert_body(program, options.batch))
+        wrapper, annotations = IOWrapper(program.student, options), program.student.annotations
+        precision = wrapper.precision
         tables = tables_of(program)
-        merged = annotations.weights.keys() - tables - set(core.parameters.values())
+        merged = annotations.weights.keys() - tables - set(body.parameters.values())
         if merged and not precision.is_static:  # a LayerNorm's scale was merged into them
             apart = read_by(program, merged)
-            key = core_key(program.student, *about, *sorted(apart))
-            core = _CORES.get(key, lambda: convert_core(program, options.batch, apart))
+            key = body_key(program.student, *about, *sorted(apart))
+            body = _CORES.get(key, lambda: convert_body(program, options.batch, apart))
         if precision.is_static:
             weights = {name: encoding for name, encoding in annotations.weights.items() if name not in tables}
-            model = quantize(core, encodings, weights, passing_nodes(program), float_nodes(program))
+            model = quantize(body, encodings, weights, passing_nodes(program), float_nodes(program))
         else:
-            model = read_model(core.data)
+            model = read_model(body.data)
             if precision.weights.is_integer:
-                narrow_weights(model, core, annotations.weights)
+                narrow_weights(model, body, annotations.weights)
         halve_weights(model, None if precision.weights == F16 else kept_tensors(program.student.module))
         narrow_tables(model, {name: each for name, each in annotations.weights.items() if name in tables})
-        give_outside(model, deployable)
+        add_io_wrapper(model, wrapper)
         path.write_bytes(write_model(model))
         return Artefact.of(path)

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.export.deployable import Deployable
+from edgekd.export.io_wrapper import IOWrapper
 from edgekd.export.tflite.flatbuffer import add_operator, add_tensor, schema
 from edgekd.tasks.rows import outputs_of
 
-__all__ = ["give_outside"]
+__all__ = ["add_io_wrapper"]
 
 
-def give_outside(model: Any, deployable: Deployable) -> None:
+def add_io_wrapper(model: Any, wrapper: IOWrapper) -> None:
     """Put dtype, layout and normalisation around a graph.
 
     It takes normalised values, channels last, float32 or (static int8) int8.
     """
-    _give_input(model, deployable)
-    _give_output(model, deployable)
-    graph, task = model.subgraphs[0], deployable.student.task
+    _give_input(model, wrapper)
+    _give_output(model, wrapper)
+    graph, task = model.subgraphs[0], wrapper.student.task
     graph.tensors[int(graph.inputs[0])].name = task.input.name
     names = [output.name for output in outputs_of(task)]
     for index, name in zip(graph.outputs, names, strict=True):
@@ -51,29 +51,29 @@ class _Front:
         return output
 
 
-def _give_input(model: Any, deployable: Deployable) -> None:
-    types, options, graph = schema().TensorType, deployable.options, model.subgraphs[0]
+def _give_input(model: Any, wrapper: IOWrapper) -> None:
+    types, options, graph = schema().TensorType, wrapper.options, model.subgraphs[0]
     inner = int(graph.inputs[0])
     inside = graph.tensors[inner]
-    integer_core = inside.type in (types.INT8, types.INT16)
+    integer_body = inside.type in (types.INT8, types.INT16)
     front = _Front(model, [int(size) for size in inside.shape], inside)
-    if deployable.student.task.input.text is not None:
+    if wrapper.student.task.input.text is not None:
         first = last = inner
     elif options.input == "float32":
         value = front.tensor("raw", types.FLOAT32)
-        first, last = value, _normalise(front, deployable, value, start=(1.0, 0.0))
-    elif deployable.integers_are_the_input and options.input == "int8":
+        first, last = value, _normalise(front, wrapper, value, start=(1.0, 0.0))
+    elif wrapper.integers_are_the_input and options.input == "int8":
         first = last = inner
     else:
-        scale, zero = _carried(deployable)
+        scale, zero = _carried(wrapper)
         kind = types.UINT8 if options.input == "uint8" else types.INT8
         first = last = front.tensor("raw", kind, scale=scale, zero_point=zero)
         carried = (scale, -scale * zero)
-        if not (inside.type == types.INT8 and _carries_all(deployable, carried)):
+        if not (inside.type == types.INT8 and _carries_all(wrapper, carried)):
             last = front.operator("DEQUANTIZE", [first], front.tensor("raw/float", types.FLOAT32), version=2)
-            last = _normalise(front, deployable, last, start=carried)
+            last = _normalise(front, wrapper, last, start=carried)
     if last != inner:
-        if integer_core:
+        if integer_body:
             front.operator("QUANTIZE", [last], inner, version=1 if graph.tensors[last].type == types.FLOAT32 else 2)
         elif last == first:
             for operator in graph.operators:
@@ -85,13 +85,13 @@ def _give_input(model: Any, deployable: Deployable) -> None:
         _put_transpose(model, first)
 
 
-def _carried(deployable: Deployable) -> tuple[float, int]:
+def _carried(wrapper: IOWrapper) -> tuple[float, int]:
     """Scale and zero point of the integer input: the normalisation as far as they can carry it, else raw values."""
-    encoding = deployable.input_encoding
-    unsigned = 128 if deployable.options.input == "uint8" else 0
-    if deployable.integers_are_the_input and encoding is not None:
+    encoding = wrapper.input_encoding
+    unsigned = 128 if wrapper.options.input == "uint8" else 0
+    if wrapper.integers_are_the_input and encoding is not None:
         return encoding.scale[0], encoding.zero_point[0] + unsigned
-    affine = deployable.affine
+    affine = wrapper.affine
     if not affine.is_scalar:
         return 1.0, 0
     multiplier, offset = affine.channel(0)
@@ -101,17 +101,17 @@ def _carried(deployable: Deployable) -> tuple[float, int]:
     return multiplier, round(zero) if whole else 0
 
 
-def _carries_all(deployable: Deployable, carried: tuple[float, float]) -> bool:
-    if deployable.integers_are_the_input:
+def _carries_all(wrapper: IOWrapper, carried: tuple[float, float]) -> bool:
+    if wrapper.integers_are_the_input:
         return True
-    affine = deployable.affine
+    affine = wrapper.affine
     multiplier, offset = affine.channel(0)
     return affine.is_scalar and carried[0] == multiplier and abs(carried[1] - offset) < 1e-6 * max(1.0, abs(offset))
 
 
-def _normalise(front: _Front, deployable: Deployable, value: int, start: tuple[float, float]) -> int:
+def _normalise(front: _Front, wrapper: IOWrapper, value: int, start: tuple[float, float]) -> int:
     """Append MUL and ADD that complete the normalisation, with ``x = v * start[0] + start[1]`` already done."""
-    affine, types = deployable.affine, schema().TensorType
+    affine, types = wrapper.affine, schema().TensorType
     ratio = np.asarray([m / start[0] for m in affine.multiplier], np.float32)
     shift = np.asarray(affine.offset, np.float32) - np.float32(start[1]) * ratio
     for name, operand, neutral, options in (
@@ -146,11 +146,11 @@ def _put_transpose(model: Any, first: int) -> None:
     graph.inputs = np.asarray([outer], np.int32)
 
 
-def _give_output(model: Any, deployable: Deployable) -> None:
+def _give_output(model: Any, wrapper: IOWrapper) -> None:
     """Wrap the outputs: raw ones may still be integers; decoded ones stay as they are."""
-    types, wanted, graph = schema().TensorType, deployable.options.output, model.subgraphs[0]
+    types, wanted, graph = schema().TensorType, wrapper.options.output, model.subgraphs[0]
     indices = [int(index) for index in graph.outputs]
-    for place, (inner, output) in enumerate(zip(indices, outputs_of(deployable.student.task), strict=True)):
+    for place, (inner, output) in enumerate(zip(indices, outputs_of(wrapper.student.task), strict=True)):
         inside = graph.tensors[inner]
         shape, last = [int(size) for size in inside.shape], len(graph.operators)
         if inside.type not in (types.INT8, types.INT16) or output.dtype != "float32" or wanted == "int8":

@@ -107,8 +107,8 @@ def require_like(before: BenchReport, fingerprint: Fingerprint, threads: Sequenc
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise ConfigurationError.one(
-            f"has {twice[0]} more than once, so nobody can tell which is which",
-            "take it anew: files of one name are told apart by their folders now",
+            f"has {twice[0]} more than once, so the rows can't be matched",
+            "measure it again: files of one name are now distinguished by their folders",
             Place(str(path), field="rows"),
         )
 

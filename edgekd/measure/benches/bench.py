@@ -286,11 +286,11 @@ def measure_for_ranking(
         noise = aa_noise(known)
         called = dict(enumerate(names))
         pairs = [(called.get(a, a), called.get(b, b)) for a, b in undecided_pairs(known[:-1], noise, related)]
-        told = [f"{a} and {b} can't be told apart yet" for a, b in pairs]
+        reasons = [f"{a} and {b} can't be told apart yet" for a, b in pairs]
         unsure = _unsure(known, earlier, noise)
-        told += [f"{called.get(place, place)} can't be told from the earlier report yet" for place in unsure]
-        more = f" and {len(told) - 1} more" if len(told) > 1 else ""
-        return f"{told[0]}{more} (at most {_LONGEST_S:g} s)" if told else ""
+        reasons += [f"{called.get(place, place)} can't be told from the earlier report yet" for place in unsure]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        return f"{reasons[0]}{more} (at most {_LONGEST_S:g} s)" if reasons else ""
 
     return measure_until(
         session, [*jobs, jobs[0]], plan, lambda known: not why(known), _MOST * plan.processes, step, stop,
@@ -320,8 +320,8 @@ def undecided_pairs(
     ]
 
 
-def _undecided(told: Comparison) -> bool:
-    return not told.distinguishable and (told.high > 1 + _TELLING or told.low < 1 - _TELLING)
+def _undecided(reasons: Comparison) -> bool:
+    return not reasons.distinguishable and (reasons.high > 1 + _TELLING or reasons.low < 1 - _TELLING)
 
 
 def _unsure(known: Sequence[Measurement], earlier: Sequence[Measurement | None], noise: float) -> list[int]:

@@ -25,8 +25,8 @@ class NotMeasured(Record):
 
     def lines(self) -> list[str]:
         """Format message and remedy; several problems are several lines."""
-        told = f"{self.device}: not measured: {self.message}".split("\n")
-        return [*told, *([f"  {self.remedy}"] if self.remedy else [])]
+        lines_of = f"{self.device}: not measured: {self.message}".split("\n")
+        return [*lines_of, *([f"  {self.remedy}"] if self.remedy else [])]
 
 
 class BenchReports(Shown):
@@ -54,8 +54,8 @@ class BenchReports(Shown):
         """Conditions reported by the machines during the bench."""
         return self._one_after_the_other(BenchReport.detail_lines)
 
-    def _one_after_the_other(self, told: Callable[[BenchReport], list[str]]) -> list[str]:
-        found = [told(report) for report in self.reports]
+    def _one_after_the_other(self, lines_of: Callable[[BenchReport], list[str]]) -> list[str]:
+        found = [lines_of(report) for report in self.reports]
         found += [one.lines() for one in self.missing]
         return [line for part in found for line in ("", *part)][1:]
 

@@ -187,8 +187,8 @@ def _against(against: Against) -> Iterator[str]:
             )
     if alike:
         yield f"against {against.previous}: {len(alike)} of {len(against.changes)} can't be told apart from before"
-    told = (("no longer runs", against.broken), ("not measured now", against.gone), ("not timed in it", against.new))
-    for word, names in told:
+    parts = (("no longer runs", against.broken), ("not measured now", against.gone), ("not timed in it", against.new))
+    for word, names in parts:
         if names:
             yield f"against {against.previous}: {word}: {', '.join(names)}"
 
@@ -278,15 +278,15 @@ def _profiles(report: BenchReport) -> Iterator[str]:
 def _conditions(row: BenchRow) -> str:
     processes = row.measurement.processes
     first, last = (processes[0].before, processes[-1].after) if processes else (None, None)
-    told = []
+    parts = []
     for name, unit in (("temperature_c", "C"), ("clock_mhz", "MHz")):
         ends = [getattr(moment, name) for moment in (first, last) if moment is not None]
         if any(end is not None for end in ends):
-            told.append(" -> ".join("not told" if end is None else f"{end:.0f} {unit}" for end in ends))
-    told += [row.measurement.state] if row.measurement.state else []
+            parts.append(" -> ".join("unknown" if end is None else f"{end:.0f} {unit}" for end in ends))
+    parts += [row.measurement.state] if row.measurement.state else []
     if row.measurement.simulated is not None:
         return "estimated, not run"
-    return ", ".join(told) or ("neither temperature nor clock is told here" if processes else "not timed")
+    return ", ".join(parts) or ("neither temperature nor clock is reported here" if processes else "not timed")
 
 
 def _short(row: BenchRow, report: BenchReport) -> str:

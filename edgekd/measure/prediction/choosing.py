@@ -27,7 +27,7 @@ _ANY = LatencyPredictor(
         coefficients={"macs": 2e-5, "elements": 4e-4, "operators": 0.5},
     ),
     scales=Scales(),
-    readings=(),
+    observations=(),
     widths=(),
     held_out=None,
 )
@@ -41,7 +41,7 @@ def choose_to_measure(
     ``seen`` are further measured networks, beside the predictor's own observations.
     """
     chosen_by = predictor or _ANY
-    known = [*seen, *(reading.kernels for reading in chosen_by.readings)]
+    known = [*seen, *(observation.kernels for observation in chosen_by.observations)]
     mixture, _ = chosen_by.mixture([*known, *networks])
     left = covariance(chosen_by.scales, mixture)
     noise = chosen_by.scales.noise**2

@@ -17,7 +17,7 @@ from edgekd.ir.kernels import Kernels, counted_macs
 from edgekd.ir.numerics import Precision
 from edgekd.measure.memory import fit_memory, predict_memory
 from edgekd.measure.prediction.predictor import ENOUGH_ALONE, LatencyPredictor, fit_predictor, fit_prior
-from edgekd.measure.prediction.priors import choose_prior, prior_words, readings_of
+from edgekd.measure.prediction.priors import choose_prior, observations_of, prior_words
 from edgekd.measure.tables import LatencyTable, profile_command
 from edgekd.records import Record, Shown
 from edgekd.store.predicted import HeldOut
@@ -156,7 +156,7 @@ def predict_models(
     threads: int,
     tables: Sequence[LatencyTable],
     asked: Sequence[ModelOnBackend],
-    elsewhere: Sequence[LatencyTable] = (),
+    other_devices: Sequence[LatencyTable] = (),
 ) -> PredictReport:
     """Predict all from the tables that hold for the device; tables of ``elsewhere`` are priors at most.
 
@@ -167,7 +167,7 @@ def predict_models(
     for one in asked:
         key = one.backend, one.precision
         if key not in fitted:
-            prior = choose_prior(*key, device, fingerprint, (*tables, *elsewhere))
+            prior = choose_prior(*key, device, fingerprint, (*tables, *other_devices))
             fitted[key] = _fitted(device, fingerprint, _table(tables, one), one, prior)
         row = _row(fingerprint, tables, one, fitted[key])
         if row.unseen:
@@ -197,10 +197,12 @@ def _fitted(
     if count < _FEWEST:
         return f"{count} networks were measured on {one.backend} {one.precision.value}, {_FEWEST} are needed"
     if prior is None or count >= ENOUGH_ALONE:
-        return _Fitted(fit_predictor(readings_of(table.rows)), "")
-    readings, here = readings_of(prior.rows), prior.holds_for(fingerprint)
+        return _Fitted(fit_predictor(observations_of(table.rows)), "")
+    observations, here = observations_of(prior.rows), prior.holds_for(fingerprint)
     words = prior_words(f"{prior.backend} {prior.precision.value}", prior.device, device, here)
-    return _Fitted(fit_predictor(readings_of(table.rows), fit_prior(readings)), f"{len(readings)} networks on {words}")
+    return _Fitted(
+        fit_predictor(observations_of(table.rows), fit_prior(observations)), f"{len(observations)} networks on {words}"
+    )
 
 
 def _row(
@@ -231,17 +233,17 @@ def _row(
             unit="us",
             kind=EvidenceKind.PREDICTED,
             subject=subject,
-            method=f"from {len(fitted.readings)} networks measured there: {fitted.costs.form}, and a Gaussian process",
+            method=f"from {len(fitted.observations)} networks measured there: {fitted.costs.form}, Gaussian process",
             low=found.least_us,
             high=found.most_us,
             confidence=_CONFIDENCE,
         )
     ]
-    told = (
+    observed = (
         [(row.kernels, float(row.memory_bytes)) for row in table.rows if row.memory_bytes is not None] if table else []
     )
-    if len(told) >= _FEWEST:
-        value, least, most = predict_memory(fit_memory(*map(list, zip(*told, strict=True))), one.kernels)
+    if len(observed) >= _FEWEST:
+        value, least, most = predict_memory(fit_memory(*map(list, zip(*observed, strict=True))), one.kernels)
         figures.append(
             Figure(
                 metric="memory.model",
@@ -249,7 +251,7 @@ def _row(
                 unit="B",
                 kind=EvidenceKind.PREDICTED,
                 subject=subject,
-                method=f"from {len(told)} networks measured there, by weights and activations",
+                method=f"from {len(observed)} networks measured there, by weights and activations",
                 low=least,
                 high=most,
                 confidence=_CONFIDENCE,

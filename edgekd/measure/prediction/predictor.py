@@ -23,7 +23,7 @@ from edgekd.ir.kernels import Kernel, Kernels
 from edgekd.measure.prediction.costs import fit_costs, kernel_costs, kernel_sort, refit_costs
 from edgekd.measure.prediction.deviations import Deviations, Mixture, fit_scales, posterior
 from edgekd.records import Record
-from edgekd.store.predicted import Costs, HeldOut, Reading, Scales
+from edgekd.store.predicted import Costs, HeldOut, Observation, Scales
 
 __all__ = ["ENOUGH_ALONE", "FEWEST", "LatencyPredictor", "Predicted", "fit_predictor", "fit_prior"]
 
@@ -54,7 +54,7 @@ class LatencyPredictor(Record):
 
     costs: Costs
     scales: Scales
-    readings: tuple[Reading, ...]
+    observations: tuple[Observation, ...]
     widths: tuple[float, ...]  # held-out errors in spreads, ascending: intervals are made from these
     held_out: HeldOut | None
     prior: Self | None = None
@@ -102,7 +102,7 @@ class LatencyPredictor(Record):
         largest: dict[str, int] = {}
         known: LatencyPredictor | None = self
         while known is not None:
-            for kernel in (kernel for reading in known.readings for kernel in reading.kernels):
+            for kernel in (kernel for observation in known.observations for kernel in observation.kernels):
                 sort = kernel_sort(kernel)
                 largest[sort] = max(largest.get(sort, 0), _moved(kernel))
             known = known.prior
@@ -124,8 +124,8 @@ class LatencyPredictor(Record):
         return Mixture(tuple(distinct), parts / total[:, None], np.log2(total)), total
 
     def _seen(self) -> tuple[Mixture, Floats]:
-        mixture, total = self.mixture([reading.kernels for reading in self.readings])
-        return mixture, np.log(np.array([reading.p5_us for reading in self.readings]) / total)
+        mixture, total = self.mixture([observation.kernels for observation in self.observations])
+        return mixture, np.log(np.array([observation.p5_us for observation in self.observations]) / total)
 
     def _expected(self, networks: Sequence[Kernels]) -> tuple[Floats, Deviations]:
         asked, base = self.mixture(networks)
@@ -134,23 +134,23 @@ class LatencyPredictor(Record):
 
 
 def fit_predictor(
-    readings: Sequence[Reading], prior: LatencyPredictor | None = None, seed: int = 0
+    observations: Sequence[Observation], prior: LatencyPredictor | None = None, seed: int = 0
 ) -> LatencyPredictor:
     """Fit observations. Raises ValueError on fewer than four."""
     from scipy.stats import spearmanr  # half a second, for a fit alone
 
-    if len(readings) < FEWEST:
-        raise ValueError(f"{len(readings)} readings: a predictor is fitted to {FEWEST} at least")
-    whole = _fitted(readings, prior)
-    count = len(readings)
+    if len(observations) < FEWEST:
+        raise ValueError(f"{len(observations)} readings: a predictor is fitted to {FEWEST} at least")
+    whole = _fitted(observations, prior)
+    count = len(observations)
     folds = np.random.default_rng(seed).permutation(np.arange(count) % min(_FOLDS, count))
     base, mean, spread = np.empty(count), np.empty(count), np.empty(count)
     for fold in np.unique(folds):
         out = np.flatnonzero(folds == fold)
-        rest = [reading for index, reading in enumerate(readings) if folds[index] != fold]
-        part = _fitted(rest, _without(prior, [readings[int(index)] for index in out]), whole.scales)
-        base[out], (mean[out], spread[out]) = part._expected([readings[int(index)].kernels for index in out])
-    seen = np.array([reading.p5_us for reading in readings])
+        rest = [observation for index, observation in enumerate(observations) if folds[index] != fold]
+        part = _fitted(rest, _without(prior, [observations[int(index)] for index in out]), whole.scales)
+        base[out], (mean[out], spread[out]) = part._expected([observations[int(index)].kernels for index in out])
+    seen = np.array([observation.p5_us for observation in observations])
     predicted = base * np.exp(mean)
     widths = np.sort(np.abs(np.log(seen / predicted)) / spread)
     errors = np.abs(predicted / seen - 1.0)
@@ -165,34 +165,37 @@ def fit_predictor(
     return whole.but(widths=tuple(map(float, widths)), held_out=held_out)
 
 
-def fit_prior(readings: Sequence[Reading]) -> LatencyPredictor:
+def fit_prior(observations: Sequence[Observation]) -> LatencyPredictor:
     """Fit a prior for another table: without intervals and errors, which a prior does not need.
 
     Raises ValueError on fewer than four observations.
     """
-    if len(readings) < FEWEST:
-        raise ValueError(f"{len(readings)} readings: a predictor is fitted to {FEWEST} at least")
-    return _fitted(readings, None)
+    if len(observations) < FEWEST:
+        raise ValueError(f"{len(observations)} readings: a predictor is fitted to {FEWEST} at least")
+    return _fitted(observations, None)
 
 
 def _fitted(
-    readings: Sequence[Reading], prior: LatencyPredictor | None, start: Scales | None = None
+    observations: Sequence[Observation], prior: LatencyPredictor | None, start: Scales | None = None
 ) -> LatencyPredictor:
     """Fit costs and scales, without intervals."""
-    networks, times = [reading.kernels for reading in readings], [reading.p5_us for reading in readings]
+    networks, times = (
+        [observation.kernels for observation in observations],
+        [observation.p5_us for observation in observations],
+    )
     costs = fit_costs(networks, times, prior.kernel_us if prior else None)
     plain = LatencyPredictor(
-        costs=costs, scales=Scales(), readings=tuple(readings), widths=(), held_out=None, prior=prior
+        costs=costs, scales=Scales(), observations=tuple(observations), widths=(), held_out=None, prior=prior
     )
     few = plain
-    if len(readings) > _MOST_FOR_SCALES:
-        step = len(readings) / _MOST_FOR_SCALES
-        few = plain.but(readings=tuple(readings[int(step * at)] for at in range(_MOST_FOR_SCALES)))
+    if len(observations) > _MOST_FOR_SCALES:
+        step = len(observations) / _MOST_FOR_SCALES
+        few = plain.but(observations=tuple(observations[int(step * at)] for at in range(_MOST_FOR_SCALES)))
     mixture, seen = few._seen()
     return plain.but(scales=fit_scales(mixture, seen, prior.scales if prior else Scales(), start))
 
 
-def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> LatencyPredictor | None:
+def _without(prior: LatencyPredictor | None, left_out: Sequence[Observation]) -> LatencyPredictor | None:
     """Prior refitted without these networks: it was often measured on the very same ones.
 
     Their observations are removed, and coefficients fitted to the others. The form and the scales stay. Networks are
@@ -200,19 +203,19 @@ def _without(prior: LatencyPredictor | None, left_out: Sequence[Reading]) -> Lat
     """
     if prior is None:
         return None
-    hidden = {_multiplying(reading.kernels) for reading in left_out}
-    rest = tuple(reading for reading in prior.readings if _multiplying(reading.kernels) not in hidden)
+    hidden = {_multiplying(observation.kernels) for observation in left_out}
+    rest = tuple(observation for observation in prior.observations if _multiplying(observation.kernels) not in hidden)
     below = _without(prior.prior, left_out)
-    if len(rest) == len(prior.readings) and below is prior.prior:
+    if len(rest) == len(prior.observations) and below is prior.prior:
         return prior
     if len(rest) < FEWEST:
         return below
-    networks, times = [reading.kernels for reading in rest], [reading.p5_us for reading in rest]
+    networks, times = [observation.kernels for observation in rest], [observation.p5_us for observation in rest]
     if (below is None) is (prior.prior is None):
         costs = refit_costs(prior.costs, networks, times, below.kernel_us if below else None)
     else:  # no observation is left that it was scaled from
         costs = fit_costs(networks, times)
-    return prior.but(costs=costs, readings=rest, prior=below)
+    return prior.but(costs=costs, observations=rest, prior=below)
 
 
 def _strange(kernels: Kernels, largest: Mapping[str, int]) -> tuple[str, ...]:

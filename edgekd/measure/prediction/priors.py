@@ -14,11 +14,11 @@ from edgekd.devices._protocol import Fingerprint
 from edgekd.ir.numerics import Precision
 from edgekd.measure.prediction.predictor import ENOUGH_ALONE
 from edgekd.measure.tables import LatencyTable, TableRow
-from edgekd.store.predicted import Reading
+from edgekd.store.predicted import Observation
 
-__all__ = ["MOST_READINGS", "choose_prior", "prior_words", "readings_of"]
+__all__ = ["MOST_OBSERVATIONS", "choose_prior", "observations_of", "prior_words"]
 
-MOST_READINGS = 300
+MOST_OBSERVATIONS = 300
 """Newest rows of a table to use: more add little, and every fit takes longer."""
 
 
@@ -47,8 +47,9 @@ def prior_words(deployment: str, owner: str, device: str, here: bool = False) ->
     return f"{deployment} of {owner}" + (" in another state" if owner == device else "")
 
 
-def readings_of(rows: Sequence[TableRow]) -> tuple[Reading, ...]:
+def observations_of(rows: Sequence[TableRow]) -> tuple[Observation, ...]:
     """Newest rows as observations for a predictor."""
     return tuple(
-        Reading(kernels=row.kernels, p5_us=row.p5_us, memory_bytes=row.memory_bytes) for row in rows[-MOST_READINGS:]
+        Observation(kernels=row.kernels, p5_us=row.p5_us, memory_bytes=row.memory_bytes)
+        for row in rows[-MOST_OBSERVATIONS:]
     )

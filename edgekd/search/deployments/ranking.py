@@ -19,12 +19,12 @@ from edgekd.artefacts import Backend
 from edgekd.devices._protocol import ProcessSample
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
-from edgekd.measure.contention import calm_processes
+from edgekd.measure.contention import uncontended_processes
 from edgekd.measure.never_slower import regressions
 from edgekd.search.space.filters import Allowed, Filtered, narrowed
 from edgekd.store.records import (
     Deployment,
-    DeploymentReading,
+    DeploymentObservation,
     DeploymentsRecord,
     DroppedDeployment,
     FeaturesRecord,
@@ -34,7 +34,7 @@ from edgekd.store.records import (
 )
 from edgekd.targets.target import Target
 
-__all__ = ["better_deployment", "decide_deployments", "failures", "rivals", "settle_deployments", "still_in"]
+__all__ = ["better_deployment", "decide_deployments", "failures", "final_deployments", "rivals", "still_in"]
 
 _EARLY_MARGIN = 0.25  # while reference archs are missing, only a clear loser is dropped
 _LEAST_MARGIN = 0.01  # a smaller difference has no practical use, whatever the noise
@@ -56,20 +56,22 @@ def decide_deployments(
 ) -> DeploymentsRecord:
     """Final ranking, on the reference archs there was time for. ``kept`` is empty where no deployment ran."""
     kept, dropped = _sift(target, plan, reference_archs, last=True)
-    readings = tuple(reading for reference_arch in reference_archs for reading in reference_arch.readings)
+    observations = tuple(
+        observation for reference_arch in reference_archs for observation in reference_arch.observations
+    )
     return DeploymentsRecord(
         reference_archs=tuple(archs[: len(reference_archs)]),
-        readings=readings,
+        observations=observations,
         kept=kept,
         dropped=dropped,
-        never_slower=_never_slower(plan, readings, max(_noise(reference_archs), _LEAST_MARGIN)),
+        never_slower=_never_slower(plan, observations, max(_noise(reference_archs), _LEAST_MARGIN)),
         noise=_noise(reference_archs),
-        tail=_tail(kept, readings, lambda process: process.p95_us),
-        tail_p99=_tail(kept, readings, lambda process: process.p99_us or process.p95_us),
+        tail=_tail(kept, observations, lambda process: process.p95_us),
+        tail_p99=_tail(kept, observations, lambda process: process.p99_us or process.p95_us),
     )
 
 
-def settle_deployments(
+def final_deployments(
     target: Target,
     plan: PlanRecord,
     features: FeaturesRecord,
@@ -79,7 +81,7 @@ def settle_deployments(
 ) -> tuple[DeploymentsRecord, Allowed]:
     """Return the final ranking, and the archs that may be proposed on each kept deployment given file sizes seen."""
     record = decide_deployments(target, plan, archs, reference_archs)
-    found = narrowed(target, plan, features, filtered, record.kept, record.readings)
+    found = narrowed(target, plan, features, filtered, record.kept, record.observations)
     return record.but(filters=(found.report,) if found.report else ()), found.allowed
 
 
@@ -101,11 +103,11 @@ def better_deployment(
     target: Target,
     deployment: Deployment,
     kept: Sequence[Deployment],
-    readings: Sequence[DeploymentReading],
+    observations: Sequence[DeploymentObservation],
     noise: float,
 ) -> Deployment:
     """Return the fastest deployment that dominates this one on one arch, or the deployment itself."""
-    by_deployment = {reading.deployment: {reading.arch: reading} for reading in readings}
+    by_deployment = {observation.deployment: {observation.arch: observation} for observation in observations}
     mine, margin = by_deployment.get(deployment, {}), max(noise, _LEAST_MARGIN)
     gains = {
         other: gain
@@ -121,9 +123,11 @@ def failures(deployments: DeploymentsRecord) -> Mapping[str, tuple[Deployment, .
     """Failed deployments by reason, as the converter or the runtime gives it."""
     found: dict[str, list[Deployment]] = {}
     for dropped in deployments.dropped:
-        mine = [reading for reading in deployments.readings if reading.deployment == dropped.deployment]
-        if mine and not any(_ran(reading) for reading in mine):
-            detail = next((reading.detail for reading in mine if reading.detail), "it ran on no reference arch")
+        mine = [observation for observation in deployments.observations if observation.deployment == dropped.deployment]
+        if mine and not any(_ran(observation) for observation in mine):
+            detail = next(
+                (observation.detail for observation in mine if observation.detail), "it ran on no reference arch"
+            )
             found.setdefault(detail, []).append(dropped.deployment)
     return {detail: tuple(failed) for detail, failed in found.items()}
 
@@ -168,7 +172,9 @@ def _unmeasured(backend: Backend, ends: Sequence[Deployment], first: Sequence[Re
     """Return the reason why the precisions between a backend's extremes were not measured."""
     mine = [deployment for deployment in ends if deployment.backend == backend]
     failed = [
-        deployment for deployment in mine if not any(_ran(reading) for reading in _by_arch(deployment, first).values())
+        deployment
+        for deployment in mine
+        if not any(_ran(observation) for observation in _by_arch(deployment, first).values())
     ]
     if not failed:
         return "not measured: both ends of this backend's precisions are dominated"
@@ -178,10 +184,10 @@ def _unmeasured(backend: Backend, ends: Sequence[Deployment], first: Sequence[Re
 
 
 def _is_end(plan: PlanRecord, deployment: Deployment) -> bool:
-    ladder = sorted(
+    precisions = sorted(
         (a.precision for a in plan.deployments if a.backend == deployment.backend), key=lambda p: p.fidelity
     )
-    return deployment.precision in (ladder[0], ladder[-1])
+    return deployment.precision in (precisions[0], precisions[-1])
 
 
 def _why_not(
@@ -194,8 +200,8 @@ def _why_not(
     mine = _by_arch(deployment, reference_archs)
     if not mine:
         return ""  # a precision between the extremes, before its first reference arch
-    if not any(_ran(reading) for reading in mine.values()):
-        details = [reading.detail for reading in mine.values() if reading.detail]
+    if not any(_ran(observation) for observation in mine.values()):
+        details = [observation.detail for observation in mine.values() if observation.detail]
         return (
             f"ran on none of {len(reference_archs)} reference archs: {details[0]}"
             if details
@@ -210,7 +216,10 @@ def _why_not(
 
 
 def _dominated_by(
-    target: Target, mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading], margin: float
+    target: Target,
+    mine: Mapping[Arch, DeploymentObservation],
+    theirs: Mapping[Arch, DeploymentObservation],
+    margin: float,
 ) -> float | None:
     """Slowdown (a factor), where it exceeds the margin on every reference arch and no limited quantity is smaller."""
     ratios = _ratios(mine, theirs)
@@ -220,31 +229,31 @@ def _dominated_by(
 
 def _by_arch(
     deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord]
-) -> Mapping[Arch, DeploymentReading]:
+) -> Mapping[Arch, DeploymentObservation]:
     return {
-        reading.arch: reading
+        observation.arch: observation
         for reference_arch in reference_archs
-        for reading in reference_arch.readings
-        if reading.deployment == deployment
+        for observation in reference_arch.observations
+        if observation.deployment == deployment
     }
 
 
-def _ran(reading: DeploymentReading) -> bool:
-    return reading.p5_us is not None
+def _ran(observation: DeploymentObservation) -> bool:
+    return observation.p5_us is not None
 
 
-def _ratios(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]) -> list[float]:
+def _ratios(mine: Mapping[Arch, DeploymentObservation], theirs: Mapping[Arch, DeploymentObservation]) -> list[float]:
     """Latency ratios mine / theirs on every reference arch where both ran."""
     found = []
-    for arch, reading in mine.items():
+    for arch, observation in mine.items():
         other = theirs.get(arch)
-        if reading.p5_us is not None and other is not None and other.p5_us is not None and other.p5_us.value > 0:
-            found.append(reading.p5_us.value / other.p5_us.value)
+        if observation.p5_us is not None and other is not None and other.p5_us is not None and other.p5_us.value > 0:
+            found.append(observation.p5_us.value / other.p5_us.value)
     return found
 
 
 def _is_smaller(
-    target: Target, mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]
+    target: Target, mine: Mapping[Arch, DeploymentObservation], theirs: Mapping[Arch, DeploymentObservation]
 ) -> bool:
     """Tell whether this deployment needs less of a quantity that the target limits (size, memory)."""
     metrics = {limit.metric.partition(".")[0] for limit in target.limits if limit.hard}
@@ -257,15 +266,17 @@ def _is_smaller(
     )
 
 
-def _never_slower(plan: PlanRecord, readings: Sequence[DeploymentReading], margin: float) -> tuple[NeverSlower, ...]:
+def _never_slower(
+    plan: PlanRecord, observations: Sequence[DeploymentObservation], margin: float
+) -> tuple[NeverSlower, ...]:
     """Never-slower comparison of every compressed deployment with float32 on its backend, over shared archs."""
     found = []
     for deployment in plan.deployments:
         if deployment.precision is Precision.FLOAT32:
             continue
-        mine = {r.arch: r for r in readings if r.deployment == deployment}
+        mine = {r.arch: r for r in observations if r.deployment == deployment}
         plain = Deployment(backend=deployment.backend, precision=Precision.FLOAT32)
-        theirs = {r.arch: r for r in readings if r.deployment == plain}
+        theirs = {r.arch: r for r in observations if r.deployment == plain}
         ratios = _ratios(mine, theirs)
         if ratios:
             sizes = [
@@ -286,12 +297,14 @@ def _never_slower(plan: PlanRecord, readings: Sequence[DeploymentReading], margi
     return tuple(found)
 
 
-def _regressed(mine: Mapping[Arch, DeploymentReading], theirs: Mapping[Arch, DeploymentReading]) -> tuple[str, ...]:
+def _regressed(
+    mine: Mapping[Arch, DeploymentObservation], theirs: Mapping[Arch, DeploymentObservation]
+) -> tuple[str, ...]:
     """Operators that cost more, on the first reference arch where both were profiled."""
-    for arch, reading in mine.items():
+    for arch, observation in mine.items():
         other = theirs.get(arch)
-        if reading.measurement is not None and other is not None and other.measurement is not None:
-            found = regressions(other.measurement.operators, reading.measurement.operators)
+        if observation.measurement is not None and other is not None and other.measurement is not None:
+            found = regressions(other.measurement.operators, observation.measurement.operators)
             if found:
                 return tuple(map(str, found))
     return ()
@@ -302,17 +315,17 @@ def _noise(reference_archs: Sequence[ReferenceArchRecord]) -> float:
 
 
 def _tail(
-    kept: Sequence[Deployment], readings: Sequence[DeploymentReading], of: Callable[[ProcessSample], float]
+    kept: Sequence[Deployment], observations: Sequence[DeploymentObservation], of: Callable[[ProcessSample], float]
 ) -> float:
     """Tail factor: median over measurements of a high quantile over the 5th percentile, each a median of processes.
 
     The 5th percentile is that of uncontended processes, as in the ranking. A simulated estimate has no tail.
     """
     tails = []
-    for reading in readings:
-        if reading.deployment in kept and reading.measurement is not None and reading.measurement.processes:
-            low = statistics.median(p.p5_us for p in calm_processes(reading.measurement))
-            tails.append(statistics.median(map(of, reading.measurement.processes)) / low)
+    for observation in observations:
+        if observation.deployment in kept and observation.measurement is not None and observation.measurement.processes:
+            low = statistics.median(p.p5_us for p in uncontended_processes(observation.measurement))
+            tails.append(statistics.median(map(of, observation.measurement.processes)) / low)
     return max(1.0, statistics.median(tails)) if tails else 1.0
 
 

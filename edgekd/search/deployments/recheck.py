@@ -14,21 +14,23 @@ from edgekd.events import Events, stop_if_asked
 from edgekd.ir.plan import Candidate
 from edgekd.search.budget import Budget
 from edgekd.search.deployments.ranking import better_deployment, rivals
-from edgekd.search.trials.measuring import Bench, reading_of
+from edgekd.search.trials.measuring import Bench, observation_of
 from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, RecheckRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
-__all__ = ["Recheck", "settled"]
+__all__ = ["Recheck", "rechecked"]
 
 
-def settled(
+def rechecked(
     target: Target, deployments: DeploymentsRecord, candidate: Candidate, record: RecheckRecord | None
 ) -> Candidate:
     """Return the candidate at the deployment that its recheck favours."""
     if record is None:
         return candidate
-    deployment = better_deployment(target, Deployment.of(candidate), deployments.kept, record.readings, record.noise)
+    deployment = better_deployment(
+        target, Deployment.of(candidate), deployments.kept, record.observations, record.noise
+    )
     return candidate.but(backend=deployment.backend, plan=candidate.plan.but(precision=deployment.precision))
 
 
@@ -57,11 +59,11 @@ class Recheck:
             progress=lambda what, done, total: self.events.progress("deployments", done, total, what),
             stop=lambda: stop_if_asked(self.events),
         )
-        readings = [reading_of(Deployment.of(result.candidate), result) for result in measured]
+        observations = [observation_of(Deployment.of(result.candidate), result) for result in measured]
         for number, candidates in asked.items():
-            mine, readings = readings[: len(candidates)], readings[len(candidates) :]
+            mine, observations = observations[: len(candidates)], observations[len(candidates) :]
             self.run.write(
-                RecheckRecord(trial=number, readings=tuple(mine), noise=noise, ended_s=self.budget.spent_s())
+                RecheckRecord(trial=number, observations=tuple(mine), noise=noise, ended_s=self.budget.spent_s())
             )
 
     def _asked(self, candidate: Candidate) -> list[Candidate]:

@@ -48,7 +48,7 @@ def forget_damaged_rounds(run: Run) -> str:
         return ""
     for later in reversed(rounds[rounds.index(first) + 1 :]):
         run.remove(RoundRecord, later.number)
-    run.write(first.but(student=None, recovered="", accuracy=None, readings=()))
+    run.write(first.but(student=None, recovered="", accuracy=None, observations=()))
     return f"students/{first.student}"
 
 

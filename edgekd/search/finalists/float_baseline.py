@@ -8,10 +8,10 @@ from edgekd.measure.never_slower import never_slower
 from edgekd.store.records import Deployment, FinalistRecord, NeverSlower
 from edgekd.targets.target import Target
 
-__all__ = ["against_twin", "can_help"]
+__all__ = ["against_float_baseline", "can_help"]
 
 
-def against_twin(
+def against_float_baseline(
     finalist: FinalistRecord, measurement: Measurement, twin: Measurement | None, job: Job | None, noise: float | None
 ) -> NeverSlower | None:
     """Compare a compressed file with its float32 baseline; None where there is none, or one of them did not run."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from edgekd.errors import Diverged
 from edgekd.events import Events, stop_if_asked
 from edgekd.ir.plan import Candidate
-from edgekd.search._protocol import Refined, Refiner
+from edgekd.search._protocol import FinalistTrainer, Refined
 from edgekd.search.budget import Budget
 from edgekd.search.space.feasible import is_feasible, p5_us
 from edgekd.store.records import DeploymentsRecord, FinalistRecord, RankCorrelation, TrialRecord
@@ -53,7 +53,7 @@ def as_they_came(order: Sequence[TrialRecord]) -> int:
 
 
 def refine_one(
-    run: Run, rank: int, trial: int, candidate: Candidate, refiner: Refiner, events: Events, budget: Budget
+    run: Run, rank: int, trial: int, candidate: Candidate, trainer: FinalistTrainer, events: Events, budget: Budget
 ) -> FinalistRecord:
     """Run a candidate (`NO_TRIAL` where there was no search) through the whole recipe and record the result.
 
@@ -61,7 +61,7 @@ def refine_one(
     """
     stop_if_asked(events)
     try:
-        refined = refiner.refine(candidate)
+        refined = trainer.refine(candidate)
     except Diverged as error:
         if trial == NO_TRIAL:  # the only candidate: nothing else can be tried
             raise

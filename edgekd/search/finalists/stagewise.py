@@ -14,12 +14,12 @@ from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePla
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import find_figure
 from edgekd.measure.figures import figures_for_limits
-from edgekd.measure.sequential import measure_steadily
-from edgekd.search._protocol import Refiner, Step
+from edgekd.measure.sequential import measure_stable
+from edgekd.search._protocol import FinalistTrainer, Step
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.choose import is_simulated
+from edgekd.search.finalists.selection import is_simulated
 from edgekd.search.space.feasible import P5
-from edgekd.store.records import FinalistRecord, StageReading, StagesRecord
+from edgekd.store.records import FinalistRecord, StageObservation, StagesRecord
 from edgekd.store.run import Run
 
 __all__ = ["Stagewise"]
@@ -32,7 +32,7 @@ class Stagewise:
     run: Run
     plan: MeasurePlan
     session: DeviceSession
-    refiner: Refiner
+    trainer: FinalistTrainer
     events: Events
     budget: Budget
 
@@ -44,19 +44,19 @@ class Stagewise:
         if is_simulated(finalist):  # a step's file is scored on the device, and a simulator runs nothing
             return None
         stop_if_asked(self.events)
-        steps = self.refiner.steps(finalist)
+        steps = self.trainer.steps(finalist)
         if not steps:
             return None
         record = StagesRecord(
             finalist=finalist.rank,
             backend=finalist.candidate.backend,
-            stages=tuple(self._readings(finalist, steps)),
+            stages=tuple(self._observations(finalist, steps)),
             ended_s=self.budget.spent_s(),
         )
         self.run.write(record)
         return record
 
-    def _readings(self, finalist: FinalistRecord, steps: Sequence[Step]) -> list[StageReading]:
+    def _observations(self, finalist: FinalistRecord, steps: Sequence[Step]) -> list[StageObservation]:
         backend = finalist.candidate.backend
         jobs = {
             number: Job(artefact=self.run.resolve(step.artefact), backend=backend)
@@ -65,7 +65,7 @@ class Stagewise:
         }
         measured: Sequence[Measurement] = ()
         if jobs:
-            measured = measure_steadily(
+            measured = measure_stable(
                 self.session,
                 list(jobs.values()),
                 self.plan.but(profile=False),
@@ -73,11 +73,11 @@ class Stagewise:
                 self.events.stop,
             )
         by_number = dict(zip(jobs, measured, strict=True))
-        return [self._reading(step, by_number.get(number)) for number, step in enumerate(steps)]
+        return [self._observation(step, by_number.get(number)) for number, step in enumerate(steps)]
 
-    def _reading(self, step: Step, measurement: Measurement | None) -> StageReading:
+    def _observation(self, step: Step, measurement: Measurement | None) -> StageObservation:
         figures = figures_for_limits(self.run.target, measurement, step.artefact)
-        return StageReading(
+        return StageObservation(
             stage=step.stage,
             student=step.student,
             precision=step.precision,

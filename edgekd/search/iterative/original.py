@@ -20,9 +20,9 @@ from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import score_student
 from edgekd.search.budget import Budget
 from edgekd.search.space.feasible import p5_us
-from edgekd.search.trials.measuring import Bench, reading_of
+from edgekd.search.trials.measuring import Bench, observation_of
 from edgekd.store.certificate import Certificate
-from edgekd.store.records import Accuracy, Deployment, DeploymentReading, OriginalRecord, PlanRecord
+from edgekd.store.records import Accuracy, Deployment, DeploymentObservation, OriginalRecord, PlanRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Inheriting
 from edgekd.students.student import new_student
@@ -53,14 +53,16 @@ class Original:
         if record is None:
             return None
         times = [
-            f"{format_us(r.p5_us.value)} p5 on {r.deployment.backend}" for r in record.readings if r.p5_us is not None
+            f"{format_us(r.p5_us.value)} p5 on {r.deployment.backend}"
+            for r in record.observations
+            if r.p5_us is not None
         ]
         self.events.line(
             f"own model  {record.accuracy.value:.1%} validation in PyTorch; {', '.join(times) or 'runs nowhere'}"
         )
         spec = self.context.task.spec
-        self._tell_relative()
-        self._tell_left_out()
+        self._report_relative()
+        self._report_left_out()
         chance = 1.0 / spec.head.classes if spec.plain else 0.0
         if record.accuracy.value < _NEAR_CHANCE * chance:
             self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")
@@ -71,14 +73,14 @@ class Original:
         shares = any(metric != "accuracy" for metric, _ in self.run.header.target.relative)
         return plan.certify.but(profile=False) if shares else plan.measure
 
-    def _tell_relative(self) -> None:
+    def _report_relative(self) -> None:
         """Report the absolute values of the limits that are relative to this model."""
         relative = {metric for metric, _ in self.run.header.target.relative}
         found = [str(limit) for limit in self.run.target.limits if limit.metric in relative]
         if found:
             self.events.line(f"           so it has to meet {', '.join(found)}")
 
-    def _tell_left_out(self) -> None:
+    def _report_left_out(self) -> None:
         """Report the layers that cannot be pruned, by reason."""
         family, spec = self.context.family, self.context.task.spec
         layers: dict[str, list[str]] = {}
@@ -113,22 +115,22 @@ class Original:
             progress=lambda what, done, total: self.events.progress("own model", done, total, what),
             stop=lambda: stop_if_asked(self.events),
         )
-        readings = tuple(
-            reading_of(Deployment(backend=backend, precision=Precision.FLOAT32), result)
+        observations = tuple(
+            observation_of(Deployment(backend=backend, precision=Precision.FLOAT32), result)
             for backend, result in zip(backends, measured, strict=True)
         )
         record = OriginalRecord(
             arch=arch,
             accuracy=accuracy,
-            target=limits_beside(self.run.header.target, accuracy, readings),
-            readings=readings,
+            target=limits_beside(self.run.header.target, accuracy, observations),
+            observations=observations,
             ended_s=self.budget.spent_s(),
         )
         self.run.write(record)
         return record
 
 
-def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[DeploymentReading]) -> Target | None:
+def limits_beside(target: Target, accuracy: Accuracy, observations: Sequence[DeploymentObservation]) -> Target | None:
     """Return the target with its relative limits as absolute figures; None where it has none. Raises
     ConfigurationError.
 
@@ -136,7 +138,7 @@ def limits_beside(target: Target, accuracy: Accuracy, readings: Sequence[Deploym
     """
     if not target.relative:
         return None
-    ran = [(reading.p5_us.value, reading) for reading in readings if reading.p5_us is not None]
+    ran = [(observation.p5_us.value, observation) for observation in observations if observation.p5_us is not None]
     fastest = min(ran, key=lambda each: each[0], default=(0.0, None))[1]
     if fastest is None or fastest.measurement is None:
         return resolved(target, accuracy.value, {})
@@ -154,16 +156,17 @@ def beside_own(run: Run, certificate: Certificate) -> str:
     if original is None or own is None or chosen is None:
         return ""
     figures = figures_for_limits(run.target, chosen.measurement, chosen.artefact)
-    reading = next(
-        (reading for reading in original.readings if reading.deployment.backend == certificate.backend), None
+    observation = next(
+        (observation for observation in original.observations if observation.deployment.backend == certificate.backend),
+        None,
     )
     size = find_figure(figures, "size.file")
-    after = _told(certificate.accuracy.value, p5_us(figures), int(size.value) if size else None)
-    low = reading.p5_us.value if reading and reading.p5_us else None
-    return f"own model  {_told(own.value, low, reading.size_bytes if reading else None)} -> {after}"
+    after = _figures_text(certificate.accuracy.value, p5_us(figures), int(size.value) if size else None)
+    low = observation.p5_us.value if observation and observation.p5_us else None
+    return f"own model  {_figures_text(own.value, low, observation.size_bytes if observation else None)} -> {after}"
 
 
-def _told(accuracy: float, low: float | None, size_bytes: int | None) -> str:
+def _figures_text(accuracy: float, low: float | None, size_bytes: int | None) -> str:
     parts = [f"{accuracy:.1%} test"]
     parts += [f"{format_us(low)} low"] if low is not None else ["runs nowhere there"]
     return ", ".join([*parts, *([format_bytes(size_bytes)] if size_bytes else [])])

@@ -34,28 +34,28 @@ from edgekd.records import Digest
 from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.choose import Chooser
 from edgekd.search.finalists.order import NO_TRIAL, refine_one
-from edgekd.search.finalists.refiner import RecipeRefiner
+from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.stagewise import Stagewise
+from edgekd.search.finalists.trainer import RecipeTrainer
 from edgekd.search.iterative.original import Original
 from edgekd.search.iterative.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
-from edgekd.search.outcome.ending import finish, settled_on
+from edgekd.search.outcome.ending import finish, outcome_of_best
 from edgekd.search.outcome.nearest import nearest_finalists
 from edgekd.search.plan import make_plan
 from edgekd.search.recipe import calibrating, quantized_to, shortened, with_precision
 from edgekd.search.search import context_of, spent_before
 from edgekd.search.space.feasible import p5_us
 from edgekd.search.trials.measuring import Bench, Measured
-from edgekd.search.trials.untrained import UntrainedMaker
+from edgekd.search.trials.untrained import UntrainedBuilder
 from edgekd.stages import Stage
 from edgekd.store.records import (
     Accuracy,
     FinalistRecord,
     OutcomeRecord,
     PlanRecord,
+    RoundObservation,
     RoundOption,
-    RoundReading,
     RoundRecord,
 )
 from edgekd.store.run import Run
@@ -89,8 +89,8 @@ def run_rounds(
         run.write(plan)
     before = 0.0 if started is None else time.monotonic() - started
     budget = Budget(run.header.budget_s, time.monotonic, spent_before(run) + before)
-    maker = UntrainedMaker.of(project, converter, run.header)
-    bench = Bench(maker, session, run.target, run, time.monotonic)
+    builder = UntrainedBuilder.of(project, converter, run.header)
+    bench = Bench(builder, session, run.target, run, time.monotonic)
     Original(run, plan, bench, context_of(project, run, events), events, budget)()
     bench = replace(bench, target=run.target)  # limits relative to one's own model are known now
     return _Rounds(project, run, plan, bench, converter, events, budget, family, whole)()
@@ -124,11 +124,11 @@ class _Rounds:
             stop_if_asked(self.events)
             rounds = self.run.rounds()
             last = rounds[-1] if rounds else self._begin()
-            if last.arch is not None and not last.readings:
+            if last.arch is not None and not last.observations:
                 last = self._measured(last)
-            winner = self._settled(last)
+            winner = self._certified_round(last)
             if winner is not None:
-                return finish(self.run, settled_on(self.run, winner), self.budget)
+                return finish(self.run, outcome_of_best(self.run, winner), self.budget)
             why = why_stopped(last, self._floor)
             if not why and self.budget.left_s() <= 0:
                 why = "the time was used up"
@@ -211,11 +211,11 @@ class _Rounds:
             student=key,
             recovered=recovered,
             accuracy=accuracy,
-            readings=tuple(self._reading(b, m, accuracy, key) for b, m in zip(backends, measured, strict=True)),
+            observations=tuple(self._observation(b, m, accuracy, key) for b, m in zip(backends, measured, strict=True)),
             ended_s=self.budget.spent_s(),
         )
         self.run.write(done)
-        self.events.line(_told(done))
+        self.events.line(_round_line(done))
         return done
 
     def _trained(self, stages: Sequence[Stage], start: Student) -> tuple[Digest, Accuracy]:
@@ -231,7 +231,7 @@ class _Rounds:
         words = f"{len(plain.curve)} epochs of recovery" if plain.curve else "as it came"
         return plain.key, score_student(ready, self.project.task, AccuracyKind.TORCH, words)
 
-    def _reading(self, backend: Backend, measured: Measured, accuracy: Accuracy, key: Digest) -> RoundReading:
+    def _observation(self, backend: Backend, measured: Measured, accuracy: Accuracy, key: Digest) -> RoundObservation:
         scored = Figure(
             metric="accuracy",
             value=accuracy.value,
@@ -242,7 +242,7 @@ class _Rounds:
         )
         figures = (*measured.figures, scored) if measured.figures else ()
         artefact = measured.conversion.artefact
-        return RoundReading(
+        return RoundObservation(
             backend=backend,
             measurement=measured.measurement,
             figures=figures,
@@ -251,7 +251,7 @@ class _Rounds:
             detail=measured.detail,
         )
 
-    def _settled(self, last: RoundRecord) -> FinalistRecord | None:
+    def _certified_round(self, last: RoundRecord) -> FinalistRecord | None:
         """Run the whole recipe and certify an iteration whose limits hold; None where they don't, or not after
         training.
         """
@@ -260,24 +260,26 @@ class _Rounds:
             return None
         candidate = self._candidate(last.arch, best.backend)
         context = context_of(self.project, self.run, self.events)
-        refiner = RecipeRefiner(
+        trainer = RecipeTrainer(
             self.run, context, self.bench.session, self.converter, self.project.export, self._student(last)
         )
         finalists = self.run.finalists()
         if candidate not in [finalist.candidate for finalist in finalists]:
             self.events.line(f"refining   {candidate}")
-            refine_one(self.run, len(finalists) + 1, NO_TRIAL, candidate, refiner, self.events, self.budget)
-        chooser = Chooser(self.run, self.plan.certify, self.bench.session, refiner, self.events, self.budget)
-        chooser.judge_side_by_side()
-        winner = chooser.certify()
+            refine_one(self.run, len(finalists) + 1, NO_TRIAL, candidate, trainer, self.events, self.budget)
+        selection = FinalistSelection(
+            self.run, self.plan.certify, self.bench.session, trainer, self.events, self.budget
+        )
+        selection.judge_side_by_side()
+        winner = selection.certify()
         if winner is not None:
-            Stagewise(self.run, self.plan.measure, self.bench.session, refiner, self.events, self.budget)(winner)
+            Stagewise(self.run, self.plan.measure, self.bench.session, trainer, self.events, self.budget)(winner)
         return winner
 
     def _nothing(self, why: str) -> OutcomeRecord:
-        target, done = self.run.target, [r for r in self.run.rounds() if r.readings]
+        target, done = self.run.target, [r for r in self.run.rounds() if r.observations]
         detail = nearest_finalists(self.run.finalists()) if self.run.finalists() else ()
-        shown = [_told(record) for record in done[-3:]]
+        shown = [_round_line(record) for record in done[-3:]]
         summary = f"{len(done) - 1} rounds, and {target.name} is not met: {why}"
         return OutcomeRecord(
             exit_code=NothingFits.exit_code, summary=summary, chosen=None, seconds=0.0, detail=(*detail, *shown)
@@ -311,7 +313,7 @@ class _Rounds:
         return student.but(module=module, arch=after)
 
 
-def _told(record: RoundRecord) -> str:
+def _round_line(record: RoundRecord) -> str:
     best = record.best
     low = find_figure(best.figures, "latency.p5") if best else None
     speed = f"{format_us(low.value)} low on {best.backend}" if best and low else "runs nowhere"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from edgekd.errors import MissingError, NothingFits, Unstable
 from edgekd.evidence import find_figure
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.choose import is_simulated
+from edgekd.search.finalists.selection import is_simulated
 from edgekd.search.outcome.nearest import (
     floor_line,
     nearest_finalists,
@@ -23,10 +23,10 @@ from edgekd.store.run import Run
 from edgekd.targets.verdict import Answer
 from edgekd.units import format_bytes
 
-__all__ = ["finish", "nothing_fits", "settled_on"]
+__all__ = ["finish", "nothing_fits", "outcome_of_best"]
 
 
-def settled_on(run: Run, winner: FinalistRecord) -> OutcomeRecord:
+def outcome_of_best(run: Run, winner: FinalistRecord) -> OutcomeRecord:
     """Outcome for the best finalist: chosen, or refused a certificate where its figures are simulated."""
     return _refused(run, winner) if is_simulated(winner) else _success(winner)
 

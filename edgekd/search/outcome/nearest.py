@@ -31,7 +31,7 @@ def nearest_trials(target: Target, tails: Mapping[str, float], trials: Sequence[
         return ("no candidate could be measured:", *(f" {reason}" for reason in sorted(reasons)[:_SHOWN]))
     lines = ["nearest:"]
     for trial in ranked[:_SHOWN]:
-        lines.append(f" {trial.candidate}: {_told(missed[trial.number], tails)}")
+        lines.append(f" {trial.candidate}: {_violations_text(missed[trial.number], tails)}")
     nearest = missed[ranked[0].number]
     loosened = [_loosened(limit, nearest[limit.metric]) for limit in target.limits if nearest.get(limit.metric, 0) > 0]
     if loosened:
@@ -87,7 +87,7 @@ def floor_line(
     """Lowest latency seen in this space on this device, as a line."""
     lows = [us for trial in trials if (us := p5_us(trial.figures)) is not None]
     lows += [
-        r.p5_us.value for reference_arch in reference_archs for r in reference_arch.readings if r.p5_us is not None
+        r.p5_us.value for reference_arch in reference_archs for r in reference_arch.observations if r.p5_us is not None
     ]
     if not lows:
         return "no latency was measured"
@@ -103,7 +103,7 @@ def nothing_left(target: Target, removed: Mapping[str, int]) -> tuple[str, ...]:
     return (*lines, f"what would help: a smaller space, a lower precision, or more than {asked}")
 
 
-def _told(violations: Mapping[str, float], tails: Mapping[str, float]) -> str:
+def _violations_text(violations: Mapping[str, float], tails: Mapping[str, float]) -> str:
     met = [f"{name} ok" for name, share in violations.items() if share <= 0]
     return ", ".join([*misses(violations, tails), *met]) or "no limit was checked"
 

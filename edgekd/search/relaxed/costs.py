@@ -170,8 +170,8 @@ def _energy(
     if limit is None:
         return None, _refused(limits[0], "only a call's energy can be one, as a budget that binds") if limits else None
     if len(energies) < _FEWEST:
-        told = f"energy of {len(energies)} archs was told on {target.device}, {_FEWEST} are needed"
-        return None, _refused(limit, told)
+        reason = f"energy of {len(energies)} archs was measured on {target.device}, {_FEWEST} are needed"
+        return None, _refused(limit, reason)
     archs, figures = zip(*energies, strict=True)
     drawn = [1e6 * figure.value for figure in figures]
     found = fit_latency(pieces_of(pieces, plan.axes), plan.axes, archs, drawn, 1e6 * limit.bound)

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from edgekd.ir.space import Arch, Axis, Space
-from edgekd.search._protocol import Known
+from edgekd.search._protocol import Knowledge
 from edgekd.students.supernet.block_costs import Cost
 
 __all__ = ["nearest_archs", "next_of"]
@@ -36,8 +36,8 @@ def nearest_archs(
     space = Space(axes=tuple(axes))
     even = {space.index(arch): round(cost.of(arch, axes), 6) for arch in _even(axes)}
     near = {index: us for index, us in even.items() if _SPENT / _MARGIN * budget_us <= us <= _MARGIN * budget_us}
-    known = {index for index, _ in found}
-    more = tuple((index, us) for index, us in near.items() if index not in known)
+    knowledge = {index for index, _ in found}
+    more = tuple((index, us) for index, us in near.items() if index not in knowledge)
     return (*found, *more), tuple(near)
 
 
@@ -62,30 +62,30 @@ def _by_choice(
     return (*found, (space.index(arch), round(cost.of(arch, axes), 6)))
 
 
-def next_of(known: Known) -> int | None:
+def next_of(knowledge: Knowledge) -> int | None:
     """Next index to try: the first untried one whose predicted and corrected latency keeps the budget; None without
     one.
 
     An arch that spends most of the budget goes before those that don't. After the first come two that are evenly
     scaled, those that spend most. The correction is the median of measured over predicted among the trials so far.
     """
-    guide = known.guide
-    if guide is None:
+    ranking = knowledge.ranking
+    if ranking is None:
         return None
-    space, predicted = known.plan.space, dict(zip(guide.order, guide.predicted_us, strict=True))
-    done = {space.index(c.arch) for c in (*(t.candidate for t in known.trials), *known.pending)}
+    space, predicted = knowledge.plan.space, dict(zip(ranking.order, ranking.predicted_us, strict=True))
+    done = {space.index(c.arch) for c in (*(t.candidate for t in knowledge.trials), *knowledge.pending)}
     ratios = []
-    for trial in known.trials:
+    for trial in knowledge.trials:
         low = next((figure.value for figure in trial.figures if figure.metric == "latency.p5"), None)
         index = space.index(trial.candidate.arch)
         if low is not None and index in predicted:
             ratios.append(low / predicted[index])
     factor = sorted(ratios)[len(ratios) // 2] if ratios else 1.0
-    allowed = set(known.allowed.get(guide.deployment, ()))
-    shares = {index: predicted[index] * factor / guide.budget_us for index in guide.order}
-    kept = [index for index in guide.order if index in allowed and index not in done and shares[index] <= 1.0]
-    even = [index for index in kept if index in guide.even and shares[index] >= _SPENT]
-    if done and even and len(done.intersection(guide.even)) < _EVEN_TRIES:
+    allowed = set(knowledge.allowed.get(ranking.deployment, ()))
+    shares = {index: predicted[index] * factor / ranking.budget_us for index in ranking.order}
+    kept = [index for index in ranking.order if index in allowed and index not in done and shares[index] <= 1.0]
+    even = [index for index in kept if index in ranking.even and shares[index] >= _SPENT]
+    if done and even and len(done.intersection(ranking.even)) < _EVEN_TRIES:
         return max(even, key=lambda index: (shares[index], -index))
     return next((index for index in kept if shares[index] >= _SPENT), kept[0] if kept else None)
 

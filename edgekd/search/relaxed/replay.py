@@ -8,29 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgekd.search._protocol import Guide
+from edgekd.search._protocol import CandidateRanking
 from edgekd.search.relaxed.costs import decided_model, latency_cost
 from edgekd.search.relaxed.nearby import nearest_archs
-from edgekd.search.relaxed.step import guided
-from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_energies, table_readings
-from edgekd.search.relaxed.teacher_tuning import Way, decided
+from edgekd.search.relaxed.step import ranking_of
+from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_energies, table_observations
+from edgekd.search.relaxed.teacher_tuning import TeachingSetting, decided
 from edgekd.search.space.filters import Allowed
 from edgekd.store.records import DeploymentsRecord, FeaturesRecord, PlanRecord
 from edgekd.store.relaxed import LatencyModelRecord
 from edgekd.store.run import Run
 
-__all__ = ["relaxed_decisions", "relaxed_guide"]
+__all__ = ["recorded_ranking", "relaxed_decisions"]
 
 Decisions = list[tuple[str, bool]]
 _ALIKE = 1e-6  # relative: a sum of floats may differ on another machine
 
 
-def relaxed_guide(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[Guide | None, Allowed]:
+def recorded_ranking(run: Run, plan: PlanRecord, allowed: Allowed) -> tuple[CandidateRanking | None, Allowed]:
     """Ranking given to the sampler; None where archs were sampled."""
     model, relaxation = run.latency_model(), run.relaxation()
     if plan.relaxed is None or model is None or relaxation is None:
         return None, allowed
-    return guided(run.target, plan, model, relaxation)
+    return ranking_of(run.target, plan, model, relaxation)
 
 
 def relaxed_decisions(
@@ -42,19 +42,19 @@ def relaxed_decisions(
     deployment, archs = fastest_deployment(deployments), table_archs(plan, features, left, run.header.seed)
     table, before = Decisions(), 0
     for batch in run.latencies():
-        wanted = archs[before : before + len(batch.readings)]
-        same = tuple(r.arch for r in batch.readings) == wanted and {r.deployment for r in batch.readings} == {
+        wanted = archs[before : before + len(batch.observations)]
+        same = tuple(r.arch for r in batch.observations) == wanted and {r.deployment for r in batch.observations} == {
             deployment
         }
         table.append((f"latencies/{batch.number:02d}.json", same))
-        before += len(batch.readings)
+        before += len(batch.observations)
     yield "latencies", table
     model, relaxation = run.latency_model(), run.relaxation()
     if model is not None:
-        measured = table_readings(deployment, run.reference_archs(), run.latencies())
+        measured = table_observations(deployment, run.reference_archs(), run.latencies())
         target = run.target
-        told = model.energy is not None  # earlier versions made no term of a meter's energy
-        energies = table_energies(deployment, run.reference_archs(), run.latencies()) if told else ()
+        metered = model.energy is not None  # earlier versions made no term of a meter's energy
+        energies = table_energies(deployment, run.reference_archs(), run.latencies()) if metered else ()
         again = decided_model(
             target, plan, deployments, deployment, model.pieces, measured, energies, model.bandwidth, ""
         )
@@ -63,7 +63,9 @@ def relaxed_decisions(
         found, even = nearest_archs(plan.axes, relaxation.logits, latency_cost(model, plan.axes), model.budget_us)
         recorded = tuple(zip(relaxation.order, relaxation.predicted_us, strict=True))
         yield "nearby", [("relaxation.json", found == recorded and even == relaxation.even)]
-    gaps = [(gap, decided(gap.rounds) == Way(gap.temperature, gap.assistant)) for gap in run.gaps()]
+    gaps = [
+        (gap, decided(gap.rounds) == TeachingSetting(gap.temperature, gap.assistant)) for gap in run.teacher_tunings()
+    ]
     yield "gaps", [(f"gaps/{gap.trial:04d}.json", same) for gap, same in gaps]
 
 

@@ -14,11 +14,11 @@ from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import Figure
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.space import Arch
-from edgekd.search._protocol import EstimateContext, Guide, Surveyor
+from edgekd.search._protocol import CandidateRanking, EstimateContext, StaticAnalyser
 from edgekd.search.budget import Budget
 from edgekd.search.relaxed.costs import decided_model, latency_cost, recorded_pieces
 from edgekd.search.relaxed.nearby import nearest_archs
-from edgekd.search.relaxed.table import TableFiller, fastest_deployment, table_archs, table_energies, table_readings
+from edgekd.search.relaxed.table import TableFiller, fastest_deployment, table_archs, table_energies, table_observations
 from edgekd.search.relaxed.training import relaxable, train_choice
 from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.trials.measuring import Bench
@@ -29,19 +29,21 @@ from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.units import format_us
 
-__all__ = ["RelaxedSteps", "guided"]
+__all__ = ["RelaxedSteps", "ranking_of"]
 
 Bandwidth = Callable[[int], Figure]
 """Bytes a second in a working set of so many bytes."""
 
 
-def guided(
+def ranking_of(
     target: Target, plan: PlanRecord, model: LatencyModelRecord, relaxation: RelaxationRecord
-) -> tuple[Guide, Allowed]:
+) -> tuple[CandidateRanking, Allowed]:
     """Ranking for the sampler, and the archs that no filter removes."""
-    guide = Guide(model.deployment, relaxation.order, relaxation.predicted_us, model.budget_us, relaxation.even)
+    ranking = CandidateRanking(
+        model.deployment, relaxation.order, relaxation.predicted_us, model.budget_us, relaxation.even
+    )
     allowed = apply_filters(target, plan, relaxation.nearby).allowed
-    return guide, {model.deployment: allowed.get(model.deployment.precision, ())}
+    return ranking, {model.deployment: allowed.get(model.deployment.precision, ())}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class RelaxedSteps:
     run: Run
     plan: PlanRecord
     options: RelaxOptions
-    surveyor: Surveyor
+    analyser: StaticAnalyser
     bench: Bench
     context: EstimateContext
     bandwidth: Bandwidth | None  # None where nothing measures it
@@ -60,7 +62,7 @@ class RelaxedSteps:
 
     def __call__(
         self, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
-    ) -> tuple[Guide, Allowed, Mapping[Arch, StaticFeatures]]:
+    ) -> tuple[CandidateRanking, Allowed, Mapping[Arch, StaticFeatures]]:
         """Return the ranking, the allowed archs and their features.
 
         Raises Interrupted, Diverged, ConfigurationError, MissingError.
@@ -75,9 +77,9 @@ class RelaxedSteps:
             f"relaxed    {relaxation.mode}, expected latency {format_us(share * model.budget_us)} "
             f"({share:.0%} of {format_us(model.budget_us)}), {last.open_bits:.1f} bits open"
         )
-        guide, allowed = guided(self.run.target, self.plan, model, relaxation)
+        ranking, allowed = ranking_of(self.run.target, self.plan, model, relaxation)
         found = map(self.plan.space.at, relaxation.nearby.indices)
-        return guide, allowed, dict(zip(found, relaxation.nearby.features, strict=True))
+        return ranking, allowed, dict(zip(found, relaxation.nearby.features, strict=True))
 
     def _model(
         self, features: FeaturesRecord, left: Sequence[int], deployments: DeploymentsRecord
@@ -87,7 +89,7 @@ class RelaxedSteps:
         archs = table_archs(self.plan, features, left, self.run.header.seed)
         TableFiller(self.run, self.plan, self.bench, self.events, self.budget)(deployment, archs)
         bandwidth, reason = self._bandwidth(features)
-        measured = table_readings(deployment, self.run.reference_archs(), self.run.latencies())
+        measured = table_observations(deployment, self.run.reference_archs(), self.run.latencies())
         target = self.run.target
         energies = table_energies(deployment, self.run.reference_archs(), self.run.latencies())
         record = decided_model(
@@ -120,7 +122,7 @@ class RelaxedSteps:
             nearby=FeaturesRecord(
                 space_size=self.plan.space.size,
                 indices=tuple(indices),
-                features=tuple(self.surveyor.features(self.plan.space.at(index)) for index in indices),
+                features=tuple(self.analyser.features(self.plan.space.at(index)) for index in indices),
             ),
             order=tuple(index for index, _ in found),
             predicted_us=tuple(predicted for _, predicted in found),

@@ -19,10 +19,10 @@ from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_of
 from edgekd.search.budget import Budget
 from edgekd.search.deployments.reference_archs import choose_reference_archs
-from edgekd.search.trials.measuring import Bench, reading_of
+from edgekd.search.trials.measuring import Bench, observation_of
 from edgekd.store.records import (
     Deployment,
-    DeploymentReading,
+    DeploymentObservation,
     DeploymentsRecord,
     FeaturesRecord,
     PlanRecord,
@@ -31,7 +31,14 @@ from edgekd.store.records import (
 from edgekd.store.relaxed import LatenciesRecord
 from edgekd.store.run import Run
 
-__all__ = ["ENERGY_PER_CALL", "TableFiller", "fastest_deployment", "table_archs", "table_energies", "table_readings"]
+__all__ = [
+    "ENERGY_PER_CALL",
+    "TableFiller",
+    "fastest_deployment",
+    "table_archs",
+    "table_energies",
+    "table_observations",
+]
 
 _BATCH = 8
 ENERGY_PER_CALL = "energy.per_inference"
@@ -41,7 +48,9 @@ def fastest_deployment(deployments: DeploymentsRecord) -> Deployment:
     """Return the kept deployment of lowest geometric mean latency on the reference archs that all kept ones ran."""
     lows = {
         deployment: {
-            r.arch: r.p5_us.value for r in deployments.readings if r.deployment == deployment and r.p5_us is not None
+            r.arch: r.p5_us.value
+            for r in deployments.observations
+            if r.deployment == deployment and r.p5_us is not None
         }
         for deployment in deployments.kept
     }
@@ -60,14 +69,14 @@ def table_archs(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int],
     return (*spread, *random.Random(seed).sample(others, min(len(others), count - len(spread))))
 
 
-def table_readings(
+def table_observations(
     deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
 ) -> tuple[tuple[Arch, float], ...]:
     """Each measured arch once, with its 5th percentile in microseconds; the table's own observations go first."""
     found: dict[Arch, float] = {}
-    for reading in _readings(deployment, reference_archs, batches):
-        if reading.p5_us is not None:
-            found.setdefault(reading.arch, reading.p5_us.value)
+    for observation in _observations(deployment, reference_archs, batches):
+        if observation.p5_us is not None:
+            found.setdefault(observation.arch, observation.p5_us.value)
     return tuple(found.items())
 
 
@@ -78,23 +87,23 @@ def table_energies(
     it.
     """
     found: dict[Arch, Figure] = {}
-    for reading in _readings(deployment, reference_archs, batches):
-        figures = figures_of(reading.measurement) if reading.measurement is not None else ()
+    for observation in _observations(deployment, reference_archs, batches):
+        figures = figures_of(observation.measurement) if observation.measurement is not None else ()
         energy = find_figure(figures, ENERGY_PER_CALL)
         if energy is not None and energy.value > 0:  # a call too cheap for its meter may come out negative
-            found.setdefault(reading.arch, energy)
+            found.setdefault(observation.arch, energy)
     return tuple(found.items())
 
 
-def _readings(
+def _observations(
     deployment: Deployment, reference_archs: Sequence[ReferenceArchRecord], batches: Sequence[LatenciesRecord]
-) -> list[DeploymentReading]:
-    table = [reading for batch in batches for reading in batch.readings]
+) -> list[DeploymentObservation]:
+    table = [observation for batch in batches for observation in batch.observations]
     return table + [
-        reading
+        observation
         for reference_arch in reference_archs
-        for reading in reference_arch.readings
-        if reading.deployment == deployment
+        for observation in reference_arch.observations
+        if observation.deployment == deployment
     ]
 
 
@@ -113,12 +122,12 @@ class TableFiller:
         batches = [archs[start : start + _BATCH] for start in range(0, len(archs), _BATCH)]
         for number in range(len(self.run.latencies()), len(batches)):
             stop_if_asked(self.events)
-            readings = self._measure(deployment, batches[number], number * _BATCH, len(archs))
-            self.run.write(LatenciesRecord(number=number, readings=readings, ended_s=self.budget.spent_s()))
+            observations = self._measure(deployment, batches[number], number * _BATCH, len(archs))
+            self.run.write(LatenciesRecord(number=number, observations=observations, ended_s=self.budget.spent_s()))
 
     def _measure(
         self, deployment: Deployment, archs: Sequence[Arch], before: int, total: int
-    ) -> tuple[DeploymentReading, ...]:
+    ) -> tuple[DeploymentObservation, ...]:
         plan = CompressionPlan(precision=deployment.precision)
         family = self.run.header.family
         measured, _ = self.bench.measure(
@@ -127,4 +136,4 @@ class TableFiller:
             progress=lambda what, done, of: self.events.progress("latencies", before, total, f"{what} {done}/{of}"),
             stop=lambda: stop_if_asked(self.events),
         )
-        return tuple(reading_of(deployment, result) for result in measured)
+        return tuple(observation_of(deployment, result) for result in measured)

@@ -29,20 +29,20 @@ from edgekd.search.recipe import cut_to_time, epochs_of, shortened_to, with_prec
 from edgekd.stages import Stage
 from edgekd.store.records import Accuracy, TrialRecord
 from edgekd.store.relax_options import AssistantOptions
-from edgekd.store.relaxed import GapRecord
+from edgekd.store.relaxed import TeacherTuningRecord
 from edgekd.store.run import Run
 from edgekd.teachers._protocol import Teacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.nested import made_teacher, prepared_teacher
 
 __all__ = [
-    "Gap",
-    "Way",
+    "TeacherTuning",
+    "TeachingSetting",
     "assistant_of",
     "decided",
     "recipes_tried",
+    "settings_of",
     "temperature_of",
-    "ways_of",
     "with_temperature",
 ]
 
@@ -65,11 +65,11 @@ def with_temperature(recipe: Sequence[Stage], temperature: float) -> tuple[Stage
     return tuple(_softened(stage, temperature) for stage in recipe)
 
 
-def decided(rounds: Sequence[Mapping[str, Accuracy]]) -> Way:
+def decided(rounds: Sequence[Mapping[str, Accuracy]]) -> TeachingSetting:
     """Best setting of the last round. Ties go to the first in order."""
     last = rounds[-1]
     best = max(last, key=lambda name: last[name].value)
-    return Way(float(best.removeprefix(_ASSISTED)), best.startswith(_ASSISTED))
+    return TeachingSetting(float(best.removeprefix(_ASSISTED)), best.startswith(_ASSISTED))
 
 
 def assistant_of(run: Run, options: AssistantOptions, context: EstimateContext) -> Teacher:
@@ -81,7 +81,7 @@ def assistant_of(run: Run, options: AssistantOptions, context: EstimateContext) 
     )
 
 
-class Way(NamedTuple):
+class TeachingSetting(NamedTuple):
     """Teaching setting: temperature, with or without the assistant."""
 
     temperature: float
@@ -91,10 +91,12 @@ class Way(NamedTuple):
         return f"{_ASSISTED if self.assisted else ''}{self.temperature:g}"
 
 
-def ways_of(own: float, temperatures: Sequence[float], assisted: bool) -> list[Way]:
+def settings_of(own: float, temperatures: Sequence[float], assisted: bool) -> list[TeachingSetting]:
     """Settings to try, in the order that breaks ties; ``own`` is the recipe's temperature."""
     ordered = sorted(set(temperatures) or {own}, key=lambda each: (each != own, each))
-    return [Way(temperature, by) for temperature in ordered for by in ((False, True) if assisted else (False,))]
+    return [
+        TeachingSetting(temperature, by) for temperature in ordered for by in ((False, True) if assisted else (False,))
+    ]
 
 
 def recipes_tried(ways: int) -> float:
@@ -105,7 +107,7 @@ def recipes_tried(ways: int) -> float:
 
 
 @dataclass(frozen=True)
-class Gap:
+class TeacherTuning:
     """Tunes the trials that have no record yet."""
 
     run: Run
@@ -118,7 +120,7 @@ class Gap:
     def __call__(self, trials: Sequence[TrialRecord]) -> None:
         """Write one record per trained trial; report a line where no loss has a temperature. Raises Interrupted."""
         own = temperature_of(self.context.recipe)
-        known = {record.trial for record in self.run.gaps()}
+        known = {record.trial for record in self.run.teacher_tunings()}
         if own is None and (self.temperatures or self.assistant is not None):
             self.events.line("taught     as the recipe says: no loss in it has one temperature that stands still")
         if own is None or len(self._ways(own)) < 2:
@@ -128,8 +130,8 @@ class Gap:
                 stop_if_asked(self.events)
                 self._choose(trial, own)
 
-    def _ways(self, own: float) -> list[Way]:
-        return ways_of(own, self.temperatures, self.assistant is not None and self.context.teacher is not None)
+    def _ways(self, own: float) -> list[TeachingSetting]:
+        return settings_of(own, self.temperatures, self.assistant is not None and self.context.teacher is not None)
 
     def _choose(self, trial: TrialRecord, own: float) -> None:
         left = self._ways(own)
@@ -149,7 +151,7 @@ class Gap:
             best = sorted(found, key=lambda name: -found[name].value)[: (len(found) + 1) // 2]
             left = [way for way in left if str(way) in best]
         way = decided(rounds)
-        record = GapRecord(
+        record = TeacherTuningRecord(
             trial=trial.number,
             rounds=tuple(rounds),
             temperature=way.temperature,
@@ -157,10 +159,10 @@ class Gap:
             ended_s=self.budget.spent_s(),
         )
         self.run.write(record)
-        told = ", ".join(f"{name}: {accuracy.value:.1%}" for name, accuracy in rounds[0].items())
-        self.events.line(f"taught     {trial.candidate}: best at {way}, of {told}")
+        scores = ", ".join(f"{name}: {accuracy.value:.1%}" for name, accuracy in rounds[0].items())
+        self.events.line(f"taught     {trial.candidate}: best at {way}, of {scores}")
 
-    def _trained(self, candidate: Candidate, way: Way, share: float) -> Accuracy | None:
+    def _trained(self, candidate: Candidate, way: TeachingSetting, share: float) -> Accuracy | None:
         whole = cut_to_time(self.context.recipe, self.run.proposals())
         recipe = with_temperature(shortened_to(whole, share), way.temperature)
         words = f"{epochs_of(recipe)} epochs of the recipe at temperature {way}"

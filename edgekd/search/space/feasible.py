@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekd.devices._protocol import ProcessSample
 from edgekd.evidence import Figure, find_figure
-from edgekd.measure.contention import calm_processes
+from edgekd.measure.contention import uncontended_processes
 from edgekd.store.records import DeploymentsRecord, TrialRecord
 from edgekd.targets.target import Target
 
@@ -91,10 +91,10 @@ def _factor(metric: str, deployments: DeploymentsRecord) -> float | None:
     if of is None:
         return None
     ratios = [
-        statistics.median(of(process) for process in reading.measurement.processes)
-        / statistics.median(process.p5_us for process in calm_processes(reading.measurement))
-        for reading in deployments.readings
-        if reading.deployment in deployments.kept and reading.measurement and reading.measurement.processes
+        statistics.median(of(process) for process in observation.measurement.processes)
+        / statistics.median(process.p5_us for process in uncontended_processes(observation.measurement))
+        for observation in deployments.observations
+        if observation.deployment in deployments.kept and observation.measurement and observation.measurement.processes
     ]
     return max(1.0, statistics.median(ratios)) if ratios else 1.0
 

@@ -15,7 +15,14 @@ from typing import NamedTuple
 from edgekd.evidence import EvidenceKind
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.numerics import Precision
-from edgekd.store.records import Deployment, DeploymentReading, FeaturesRecord, FilterReport, FiltersRecord, PlanRecord
+from edgekd.store.records import (
+    Deployment,
+    DeploymentObservation,
+    FeaturesRecord,
+    FilterReport,
+    FiltersRecord,
+    PlanRecord,
+)
 from edgekd.targets.target import Limit, Target
 from edgekd.units import format_bytes
 
@@ -105,7 +112,7 @@ def narrowed(
     features: FeaturesRecord,
     filtered: Filtered,
     kept: Iterable[Deployment],
-    readings: Iterable[DeploymentReading],
+    observations: Iterable[DeploymentObservation],
 ) -> Narrowed:
     """Remove archs predicted too large, from the least overhead per operator that the format added to the weights.
 
@@ -119,10 +126,12 @@ def narrowed(
     by_index = dict(zip(features.indices, features.features, strict=True))
     by_arch = {plan.space.at(index): row for index, row in by_index.items()}
     seen: dict[Deployment, list[_Seen]] = {}
-    for reading in readings:
-        if reading.size_bytes is not None:
-            row = at_precision(by_arch[reading.arch], reading.deployment.precision)
-            seen.setdefault(reading.deployment, []).append(_Seen(reading.size_bytes, row.weight_bytes, row.depth))
+    for observation in observations:
+        if observation.size_bytes is not None:
+            row = at_precision(by_arch[observation.arch], observation.deployment.precision)
+            seen.setdefault(observation.deployment, []).append(
+                _Seen(observation.size_bytes, row.weight_bytes, row.depth)
+            )
     added = {deployment: min(file.an_operator for file in files) for deployment, files in seen.items()}
 
     def fits(deployment: Deployment, index: int) -> bool:

@@ -21,5 +21,5 @@ def at_chance(scores: Sequence[float], labels: NDArray[np.int64]) -> str:
     if max(scores) > chance + _SIGMA * math.sqrt(chance * (1 - chance) / len(labels)):
         return ""
     who = f"the first {len(scores)} candidates score" if len(scores) > 1 else "the first candidate scores"
-    told = f"{who} {max(scores):.0%} at most, and guessing {chance:.0%}"
-    return f"{told}: raise the epochs of search.accuracy, so that candidates can be ranked"
+    scores_text = f"{who} {max(scores):.0%} at most, and guessing {chance:.0%}"
+    return f"{scores_text}: raise the epochs of search.accuracy, so that candidates can be ranked"

@@ -18,15 +18,15 @@ from edgekd.evidence import EvidenceKind, find_figure
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
-from edgekd.search._protocol import AccuracyEstimate, EstimateContext, Guide, Known, Sampler
+from edgekd.search._protocol import AccuracyEstimate, CandidateRanking, EstimateContext, Knowledge, Sampler
 from edgekd.search.accuracy.scoring import stage_context
-from edgekd.search.budget import Budget, Pace, finalists_within, reserve_s, share_within
+from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within
 from edgekd.search.deployments.ranking import rivals
 from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.recipe import epochs_of
 from edgekd.search.space.feasible import P5, misses, trial_violations, violations
 from edgekd.search.space.filters import Allowed, at_precision
-from edgekd.search.space.foresight import Foresight
+from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.trials.chance_level import at_chance
 from edgekd.search.trials.files import keep_newest
 from edgekd.search.trials.measuring import Bench, Measured
@@ -36,67 +36,67 @@ from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, Prop
 from edgekd.store.run import Run
 from edgekd.units import format_us
 
-__all__ = ["TrialLoop", "as_it_came", "known_before", "propose_batch"]
+__all__ = ["TrialLoop", "as_it_came", "knowledge_before", "propose_batch"]
 
 _STUDENTS_BYTES = 4 * 1024**3  # disk space of trials' students; hundreds of large ones would fill it
 _DIVERGED = 2  # candidates that are given up before a third one ends the search
 
 
-def known_before(
+def knowledge_before(
     run: Run,
     plan: PlanRecord,
     allowed: Allowed,
     deployments: DeploymentsRecord,
     trials: Sequence[TrialRecord],
     batch: int,
-    guide: Guide | None = None,
-) -> Known:
+    ranking: CandidateRanking | None = None,
+) -> Knowledge:
     """Knowledge at the time a batch was proposed: the trials of all earlier batches."""
     earlier = tuple(trial for trial in trials if trial.batch < batch)
-    return Known(
+    return Knowledge(
         family=run.header.family,
         plan=plan,
         allowed=allowed,
         deployments=deployments.kept,
         trials=earlier,
         violations={trial.number: trial_violations(run.target, trial, deployments.tails) for trial in earlier},
-        guide=guide,
+        ranking=ranking,
     )
 
 
-def propose_batch(sampler: Sampler, known: Known, seed: int) -> list[tuple[int, int, Candidate]]:
+def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tuple[int, int, Candidate]]:
     """Propose the next batch as (number, seed, candidate); shorter, or empty, where the space is used up.
 
     The user's own untouched model, on every kept deployment where it may fit, is a batch before all others.
     """
-    start, found = len(known.trials), list[tuple[int, int, Candidate]]()
-    if not known.trials and (own := as_it_came(known)):
+    start, found = len(knowledge.trials), list[tuple[int, int, Candidate]]()
+    if not knowledge.trials and (own := as_it_came(knowledge)):
         return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own)]
-    count = known.plan.batch
-    if known.plan.trials is not None:
-        count = min(count, known.plan.trials - len(known.proposed))
+    count = knowledge.plan.batch
+    if knowledge.plan.trials is not None:
+        count = min(count, knowledge.plan.trials - len(knowledge.proposed))
     for number in range(start, start + count):
         asked = seed_of(seed, number)
-        candidate = sampler.propose(known, asked)
+        candidate = sampler.propose(knowledge, asked)
         if candidate is None:
             break
         found.append((number, asked, candidate))
-        known = replace(known, pending=(*known.pending, candidate))
+        knowledge = replace(knowledge, pending=(*knowledge.pending, candidate))
     return found
 
 
-def as_it_came(known: Known) -> list[Candidate]:
+def as_it_came(knowledge: Knowledge) -> list[Candidate]:
     """Candidates of the untouched model on each kept deployment; the space's last index is the whole model."""
-    arch, whole = known.plan.original, known.plan.space.size - 1
+    arch, whole = knowledge.plan.original, knowledge.plan.space.size - 1
     return [
         Candidate(
-            family=known.family,
+            family=knowledge.family,
             arch=arch,
             plan=CompressionPlan(precision=deployment.precision, untouched=True),
             backend=deployment.backend,
         )
-        for deployment in known.deployments
-        if arch is not None and whole in known.allowed.get(deployment, ())
+        for deployment in knowledge.deployments
+        if arch is not None and whole in knowledge.allowed.get(deployment, ())
     ]
 
 
@@ -115,8 +115,8 @@ class TrialLoop:
     context: EstimateContext
     budget: Budget
     events: Events
-    guide: Guide | None = None
-    foresight: Foresight | None = None
+    ranking: CandidateRanking | None = None
+    predicted_filter: PredictedFilter | None = None
 
     def __call__(self) -> ProposalsRecord:
         """Run trials and return the end of proposing. Raises Interrupted; finished trials are kept."""
@@ -128,15 +128,15 @@ class TrialLoop:
                 batch += 1  # a whole batch of an earlier session, which continued after it
                 continue
             seen, allowed = tuple(done.values()), self.allowed
-            if self.foresight is not None:
-                allowed = self.foresight.before(batch, seen, self.events, self.budget)
-            known = known_before(self.run, self.plan, allowed, self.deployments, seen, batch, self.guide)
-            proposals = propose_batch(self.sampler, known, self.run.header.seed)
+            if self.predicted_filter is not None:
+                allowed = self.predicted_filter.before(batch, seen, self.events, self.budget)
+            knowledge = knowledge_before(self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking)
+            proposals = propose_batch(self.sampler, knowledge, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
-                ended = self._end(known, proposals)
+                ended = self._end(knowledge, proposals)
                 if ended is None and self._prepare(candidate for _, _, candidate in missing):
-                    ended = self._end(known, proposals)  # less time is left now
+                    ended = self._end(knowledge, proposals)  # less time is left now
                 # a begun batch is finished: otherwise no later proposal would see its measured part
                 if ended and len(missing) == len(proposals):
                     self.run.write(ended)
@@ -158,8 +158,8 @@ class TrialLoop:
             stage.prepare(stage_context(None, self.context))
         return True
 
-    def _end(self, known: Known, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
-        trials, total_s = known.trials, self.budget.total_s
+    def _end(self, knowledge: Knowledge, proposals: Sequence[tuple[int, int, Candidate]]) -> ProposalsRecord | None:
+        trials, total_s = knowledge.trials, self.budget.total_s
         order = as_it_came_first(order_of_finalists(self.run.target, self.deployments, trials))
         own = as_they_came(order)
         most = self._rivals(order[: own + self.plan.finalists])
@@ -170,14 +170,16 @@ class TrialLoop:
         if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
             batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
         # where the untouched model fits and nothing else was tried, a first batch may use the finalists' time
-        needed_s = reserved + batch_s if known.proposed else batch_s if order else float("-inf")
+        needed_s = reserved + batch_s if knowledge.proposed else batch_s if order else float("-inf")
         late = self.budget.left_s() < needed_s
         reason: Literal["time", "exhausted", "enough"]
         if not proposals:
-            full = self.plan.trials is not None and len(known.proposed) >= self.plan.trials
+            full = self.plan.trials is not None and len(knowledge.proposed) >= self.plan.trials
             reason = "enough" if full else "exhausted"
             detail = (
-                f"all {len(known.proposed)} trials asked for" if full else "every candidate the filters left was tried"
+                f"all {len(knowledge.proposed)} trials asked for"
+                if full
+                else "every candidate the filters left was tried"
             )
         elif late:
             reason = "time"
@@ -203,7 +205,7 @@ class TrialLoop:
         """Seconds of one epoch of each candidate, while no trial has been trained."""
         epochs = epochs_of(self.context.recipe)
         count = sum(not candidate.plan.untouched for candidate in candidates)
-        return count * self.plan.refine_images / epochs / Pace.of(self.plan, trials).images_per_s if epochs else 0.0
+        return count * self.plan.refine_images / epochs / Speed.of(self.plan, trials).images_per_s if epochs else 0.0
 
     def _rivals(self, best: Sequence[TrialRecord]) -> int:
         """Largest number of deployments a finalist will be rechecked on, by the present order of finalists."""

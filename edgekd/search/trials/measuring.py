@@ -21,17 +21,17 @@ from edgekd.export.integer import float_figure
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.plan import Candidate
 from edgekd.measure.compare import aa_noise
-from edgekd.measure.contention import DriftBaseline, measure_calmly
+from edgekd.measure.contention import DriftBaseline, measure_uncontended
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows
 from edgekd.search._protocol import ArtefactBuilder
 from edgekd.search.space.feasible import P5
 from edgekd.search.trials.files import keep_only, place
-from edgekd.store.records import Deployment, DeploymentReading
+from edgekd.store.records import Deployment, DeploymentObservation
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
-__all__ = ["Bench", "Measured", "outcome_of", "reading_of"]
+__all__ = ["Bench", "Measured", "observation_of", "outcome_of"]
 
 Stop = Callable[[], None]
 """Raises Interrupted when the person asked to stop."""
@@ -65,14 +65,14 @@ class Measured:
 class Bench:
     """Makes and measures batches of candidates."""
 
-    maker: ArtefactBuilder
+    builder: ArtefactBuilder
     session: DeviceSession
     target: Target
     run: Run
     now: Callable[[], float]
     kernels_of: Callable[[Artefact], Kernels] | None = None  # None: nothing is kept in the device's tables
-    pace: DriftBaseline = field(default_factory=DriftBaseline)
-    tell: Callable[[str], None] = lambda _: None
+    drift_baseline: DriftBaseline = field(default_factory=DriftBaseline)
+    report: Callable[[str], None] = lambda _: None
 
     def measure(
         self,
@@ -109,7 +109,7 @@ class Bench:
             stop()
             if progress:
                 progress("converting", number, len(candidates))
-            result = self.maker.make(candidate, scratch / f"{number:04d}" / "model")
+            result = self.builder.make(candidate, scratch / f"{number:04d}" / "model")
             if result.artefact is not None:
                 result = result.but(artefact=place(result.artefact, self.run.artefacts))
             conversions.append(result)
@@ -123,7 +123,9 @@ class Bench:
             batch.append(batch[0])
         stop()
         begun = self.now()
-        measurements = list(measure_calmly(self.session, batch, plan, self.pace, progress, stop)) if batch else []
+        measurements = (
+            list(measure_uncontended(self.session, batch, plan, self.drift_baseline, progress, stop)) if batch else []
+        )
         share_s = (self.now() - begun) / max(1, len(batch))
         by_number = dict(zip(jobs, measurements, strict=False))
         noise = aa_noise(measurements) if pair and batch else 0.0
@@ -180,13 +182,13 @@ class Bench:
         try:
             add_rows(table)
         except (OSError, EdgeKDError) as error:
-            self.tell(f"note: nothing is kept in the device's latency table: {error}")
+            self.report(f"note: nothing is kept in the device's latency table: {error}")
 
 
-def reading_of(deployment: Deployment, measured: Measured) -> DeploymentReading:
+def observation_of(deployment: Deployment, measured: Measured) -> DeploymentObservation:
     """Observation of one measured candidate, for the comparison of deployments."""
     artefact = measured.conversion.artefact
-    return DeploymentReading(
+    return DeploymentObservation(
         deployment=deployment,
         arch=measured.candidate.arch,
         measurement=measured.measurement,

@@ -20,7 +20,7 @@ from pydantic import NonNegativeInt
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch, Choice, Space
 from edgekd.records import Record
-from edgekd.search._protocol import Known
+from edgekd.search._protocol import Knowledge
 from edgekd.search.relaxed.nearby import next_of
 from edgekd.search.space.feasible import p5_us
 from edgekd.store.records import Deployment, TrialRecord
@@ -40,13 +40,13 @@ class RandomSampler(Record):
 
     name: ClassVar[str] = "random"
 
-    def propose(self, known: Known, seed: int) -> Candidate | None:
+    def propose(self, knowledge: Knowledge, seed: int) -> Candidate | None:
         """Return an untried candidate, each equally likely."""
-        untried = list(_untried(known))
+        untried = list(_untried(knowledge))
         if not untried:
             return None
         index, deployment = untried[int(np.random.default_rng(seed).integers(len(untried)))]
-        return _candidate(known, known.plan.space.at(index), deployment)
+        return _candidate(knowledge, knowledge.plan.space.at(index), deployment)
 
 
 class TpeSampler(Record):
@@ -61,18 +61,18 @@ class TpeSampler(Record):
 
     startup: NonNegativeInt = 10
 
-    def propose(self, known: Known, seed: int) -> Candidate | None:
+    def propose(self, knowledge: Knowledge, seed: int) -> Candidate | None:
         """Return the untried candidate nearest to the estimator's proposal."""
-        untried = list(_untried(known))
+        untried = list(_untried(knowledge))
         if not untried:
             return None
-        largest = _largest(known) if known.plan.largest_first else None
+        largest = _largest(knowledge) if knowledge.plan.largest_first else None
         if largest is not None:
             return largest
-        if len(known.proposed) + len(known.pending) < self.startup:
-            return RandomSampler().propose(known, seed)
-        wanted = _ask(known, seed, self.startup)
-        space, deployments = known.plan.space, list(known.deployments)
+        if len(knowledge.proposed) + len(knowledge.pending) < self.startup:
+            return RandomSampler().propose(knowledge, seed)
+        wanted = _ask(knowledge, seed, self.startup)
+        space, deployments = knowledge.plan.space, list(knowledge.deployments)
         place = np.array(space.encode(wanted.arch))
         distances = {
             index: float(np.abs(np.array(space.encode(space.at(index))) - place).sum())
@@ -83,7 +83,7 @@ class TpeSampler(Record):
         best = min(
             untried, key=lambda pair: (distances[pair[0]] + (deployments.index(pair[1]) != wanted.deployment), pair[0])
         )
-        return _candidate(known, space.at(best[0]), best[1])
+        return _candidate(knowledge, space.at(best[0]), best[1])
 
 
 class RelaxedSampler(Record):
@@ -94,13 +94,13 @@ class RelaxedSampler(Record):
 
     name: ClassVar[str] = "differentiable"
 
-    def propose(self, known: Known, seed: int) -> Candidate | None:
+    def propose(self, knowledge: Knowledge, seed: int) -> Candidate | None:
         """Return the next arch of the ranking; None where there is none, or nothing was trained."""
         del seed
-        index = next_of(known)
-        if index is None or known.guide is None:
+        index = next_of(knowledge)
+        if index is None or knowledge.ranking is None:
             return None
-        return _candidate(known, known.plan.space.at(index), known.guide.deployment)
+        return _candidate(knowledge, knowledge.plan.space.at(index), knowledge.ranking.deployment)
 
 
 class _Wanted(NamedTuple):
@@ -110,12 +110,12 @@ class _Wanted(NamedTuple):
     deployment: int  # its place among the kept ones
 
 
-def _ask(known: Known, seed: int, startup: int) -> _Wanted:
+def _ask(knowledge: Knowledge, seed: int, startup: int) -> _Wanted:
     """Ask Optuna axis by axis, each that exists given the choices before: a number by its rank, a category as it is."""
     import optuna  # half a second: not for a command that never searches
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, deployments = known.plan.space, list(known.deployments)
+    space, deployments = knowledge.plan.space, list(knowledge.deployments)
     distributions: dict[str, Any] = {
         axis.name: optuna.distributions.CategoricalDistribution(axis.choices)
         if axis.categorical
@@ -124,7 +124,7 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
     }
     distributions["deployment"] = optuna.distributions.CategoricalDistribution(list(range(len(deployments))))
     conditional = any(axis.when for axis in space.axes)
-    bounded = known.plan.time_is_bounded
+    bounded = knowledge.plan.time_is_bounded
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`
         sampler = optuna.samplers.TPESampler(
@@ -136,19 +136,19 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
         )
     directions = ["maximize"] if bounded else ["maximize", "minimize"]
     study = optuna.create_study(directions=directions, sampler=sampler)
-    slowest = max((us for trial in known.proposed if (us := p5_us(trial.figures)) is not None), default=1.0)
+    slowest = max((us for trial in knowledge.proposed if (us := p5_us(trial.figures)) is not None), default=1.0)
 
     def frozen(candidate: Candidate, **state: Any) -> Any:
         params = {**_params(space, candidate.arch), "deployment": deployments.index(Deployment.of(candidate))}
-        known_of = {name: distributions[name] for name in params}
-        return optuna.trial.create_trial(params=params, distributions=known_of, **state)
+        tables_for = {name: distributions[name] for name in params}
+        return optuna.trial.create_trial(params=params, distributions=tables_for, **state)
 
-    for trial in known.proposed:
+    for trial in knowledge.proposed:
         if Deployment.of(trial.candidate) in deployments:
             score, us = trial.accuracy.value if trial.accuracy else 0.0, p5_us(trial.figures) or slowest
             values = (score,) if bounded else (score, us)
-            study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(known, trial)))
-    for candidate in known.pending:
+            study.add_trial(frozen(trial.candidate, values=values, constraints=_constraints(knowledge, trial)))
+    for candidate in knowledge.pending:
         study.add_trial(frozen(candidate, state=optuna.trial.TrialState.RUNNING))
     trial, picks = study.ask(), dict[str, Choice]()
     for axis in space.axes:
@@ -160,31 +160,34 @@ def _ask(known: Known, seed: int, startup: int) -> _Wanted:
     return _Wanted(Arch.of(picks), trial.suggest_categorical("deployment", list(range(len(deployments)))))
 
 
-def _constraints(known: Known, trial: TrialRecord) -> dict[str, float]:
+def _constraints(knowledge: Knowledge, trial: TrialRecord) -> dict[str, float]:
     if trial.outcome not in ("measured", "over-budget"):
         return {"outcome": _FAILED}
-    found = {name: min(value, _FAILED) for name, value in known.violations.get(trial.number, {}).items()}
+    found = {name: min(value, _FAILED) for name, value in knowledge.violations.get(trial.number, {}).items()}
     return {"outcome": 0.0, **{name: value for name, value in found.items() if math.isfinite(value)}}
 
 
-def _largest(known: Known) -> Candidate | None:
+def _largest(knowledge: Knowledge) -> Candidate | None:
     """Return the last allowed arch on the first deployment that has had no trial."""
-    tried = {Deployment.of(candidate) for candidate in (*(trial.candidate for trial in known.proposed), *known.pending)}
-    for deployment in known.deployments:
-        if deployment not in tried and known.allowed.get(deployment):
-            return _candidate(known, known.plan.space.at(max(known.allowed[deployment])), deployment)
+    tried = {
+        Deployment.of(candidate)
+        for candidate in (*(trial.candidate for trial in knowledge.proposed), *knowledge.pending)
+    }
+    for deployment in knowledge.deployments:
+        if deployment not in tried and knowledge.allowed.get(deployment):
+            return _candidate(knowledge, knowledge.plan.space.at(max(knowledge.allowed[deployment])), deployment)
     return None
 
 
-def _untried(known: Known) -> Iterator[tuple[int, Deployment]]:
-    space = known.plan.space
+def _untried(knowledge: Knowledge) -> Iterator[tuple[int, Deployment]]:
+    space = knowledge.plan.space
     tried: dict[tuple[str, str], set[int]] = {}
-    for candidate in (*(trial.candidate for trial in known.proposed), *known.pending):
+    for candidate in (*(trial.candidate for trial in knowledge.proposed), *knowledge.pending):
         where = (str(candidate.backend), candidate.plan.precision.value)
         tried.setdefault(where, set()).add(space.index(candidate.arch))
-    for deployment in known.deployments:
+    for deployment in knowledge.deployments:
         done = tried.get((str(deployment.backend), deployment.precision.value), set())
-        yield from ((index, deployment) for index in known.allowed.get(deployment, ()) if index not in done)
+        yield from ((index, deployment) for index in knowledge.allowed.get(deployment, ()) if index not in done)
 
 
 def _params(space: Space, arch: Arch) -> dict[str, int | str]:
@@ -192,7 +195,10 @@ def _params(space: Space, arch: Arch) -> dict[str, int | str]:
     return {axis.name: choice if isinstance(choice, str) else axis.choices.index(choice) for axis, choice in existing}
 
 
-def _candidate(known: Known, arch: Arch, deployment: Deployment) -> Candidate:
+def _candidate(knowledge: Knowledge, arch: Arch, deployment: Deployment) -> Candidate:
     return Candidate(
-        family=known.family, arch=arch, plan=CompressionPlan(precision=deployment.precision), backend=deployment.backend
+        family=knowledge.family,
+        arch=arch,
+        plan=CompressionPlan(precision=deployment.precision),
+        backend=deployment.backend,
     )

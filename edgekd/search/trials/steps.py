@@ -11,14 +11,14 @@ from edgekd.events import Events, stop_if_asked
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
-from edgekd.search._protocol import Surveyor
+from edgekd.search._protocol import StaticAnalyser
 from edgekd.search.budget import Budget
-from edgekd.search.deployments.ranking import failures, settle_deployments, still_in
+from edgekd.search.deployments.ranking import failures, final_deployments, still_in
 from edgekd.search.deployments.reference_archs import choose_reference_archs
+from edgekd.search.space.analysis import analyse_space
 from edgekd.search.space.feasible import p5_budget_us
 from edgekd.search.space.filters import Allowed, Filtered, apply_filters
-from edgekd.search.space.survey import survey
-from edgekd.search.trials.measuring import Bench, reading_of
+from edgekd.search.trials.measuring import Bench, observation_of
 from edgekd.store.predicted import NetworksRecord
 from edgekd.store.records import Deployment, DeploymentsRecord, FeaturesRecord, PlanRecord, ReferenceArchRecord
 from edgekd.store.run import Run
@@ -41,7 +41,7 @@ class FirstSteps:
 
     run: Run
     plan: PlanRecord
-    surveyor: Surveyor
+    analyser: StaticAnalyser
     bench: Bench
     budget: Budget
     events: Events
@@ -51,9 +51,9 @@ class FirstSteps:
         record = self.run.features()
         if record is None:
             latest_s = self.budget.spent_s() + _SURVEY_SHARE * (self.budget.total_s or _UNLIMITED_S)
-            record = survey(
+            record = analyse_space(
                 self.plan.space,
-                self.surveyor,
+                self.analyser,
                 most,
                 self.run.header.seed,
                 self.events,
@@ -62,7 +62,7 @@ class FirstSteps:
             self.run.write(record)
         if self.plan.predict and self.run.networks() is None:
             space = self.plan.space
-            networks = [self.surveyor.kernels(space.at(index)) for index in record.indices]
+            networks = [self.analyser.kernels(space.at(index)) for index in record.indices]
             self.run.write(NetworksRecord.of(networks))
         return record
 
@@ -105,7 +105,7 @@ class FirstSteps:
             reference_archs.append(self._measure(number, len(archs), archs[number], alive))
             took_s = self.budget.spent_s() - begun_s
             self.run.write(reference_archs[-1])
-        record, allowed = settle_deployments(target, self.plan, features, filtered, archs, reference_archs)
+        record, allowed = final_deployments(target, self.plan, features, filtered, archs, reference_archs)
         if not decided:
             self.run.write(record)
         if not record.kept:
@@ -115,7 +115,7 @@ class FirstSteps:
                 "see what this machine has: edgekd doctor",
             )
         kept = ", ".join(str(deployment) for deployment in record.kept)
-        measured = len({reading.deployment for reading in record.readings})
+        measured = len({observation.deployment for observation in record.observations})
         skipped = len(self.plan.deployments) - measured
         ruled_out = f", {skipped} ruled out by their neighbours" if skipped else ""
         on = f"{measured} measured on up to {len(reference_archs)} reference archs{ruled_out}"
@@ -125,13 +125,13 @@ class FirstSteps:
             self.events.line(f"           no {_listed(failed)}: {first}")
             for line in more:
                 self.events.line(f"             {line.strip()}")
-        self._tell_narrow(features, filtered, record)
+        self._warn_narrow(features, filtered, record)
         for report in record.filters:
             left = len(set[int]().union(*allowed.values()))
             self.events.line(f"filters    by the files seen: {report.name} {report.removed:,} more out, {left:,} left")
         return record, allowed
 
-    def _tell_narrow(self, features: FeaturesRecord, filtered: Filtered, record: DeploymentsRecord) -> None:
+    def _warn_narrow(self, features: FeaturesRecord, filtered: Filtered, record: DeploymentsRecord) -> None:
         """Warn of a space whose largest network leaves most of the latency budget unused, and that no other limit cut.
 
         Latency grows with operations, at most in proportion: the estimate where the largest network is no reference
@@ -142,7 +142,9 @@ class FirstSteps:
             return
         macs = {self.plan.space.at(i): row.macs for i, row in zip(features.indices, features.features, strict=True)}
         largest = max(record.reference_archs, key=lambda arch: macs[arch])
-        lows = [r.p5_us.value for r in record.readings if r.arch == largest and r.deployment in record.kept and r.p5_us]
+        lows = [
+            r.p5_us.value for r in record.observations if r.arch == largest and r.deployment in record.kept and r.p5_us
+        ]
         larger = max(macs.values()) / max(1, macs[largest])
         share = larger * max(lows, default=budget[0]) / budget[0]
         if share < _NARROW:
@@ -173,7 +175,9 @@ class FirstSteps:
         return ReferenceArchRecord(
             number=number,
             arch=arch,
-            readings=tuple(reading_of(deployment, result) for deployment, result in zip(batch, measured, strict=True)),
+            observations=tuple(
+                observation_of(deployment, result) for deployment, result in zip(batch, measured, strict=True)
+            ),
             noise=noise,
             ended_s=self.budget.spent_s(),
         )

@@ -30,7 +30,7 @@ from edgekd.tasks._protocol import Task
 if TYPE_CHECKING:
     from edgekd.project import Project
 
-__all__ = ["UntrainedMaker", "native_format"]
+__all__ = ["UntrainedBuilder", "native_format"]
 
 _CALIBRATION_SAMPLES = 32  # ranges have no influence on time
 
@@ -41,7 +41,7 @@ def native_format(backend: Backend) -> Format:
 
 
 @dataclass(frozen=True)
-class UntrainedMaker:
+class UntrainedBuilder:
     """Builds, calibrates and converts. The seed fixes the weights, and so the file."""
 
     task: Task

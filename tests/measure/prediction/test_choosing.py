@@ -7,17 +7,17 @@ import pytest
 
 from edgekd.measure.prediction.choosing import choose_to_measure
 from edgekd.measure.prediction.predictor import fit_predictor
-from edgekd.store.predicted import Reading
+from edgekd.store.predicted import Observation
 from tests.measure.prediction.device_on_paper import latency_us, some_networks
 
 
-def readings(networks):
-    return [Reading(kernels=one, p5_us=latency_us(one, seed=number)) for number, one in enumerate(networks)]
+def observations(networks):
+    return [Observation(kernels=one, p5_us=latency_us(one, seed=number)) for number, one in enumerate(networks)]
 
 
 def error(known, others):
     """The 95th percentile of the error on networks not seen."""
-    found = fit_predictor(readings(known)).predict(others)
+    found = fit_predictor(observations(known)).predict(others)
     truth = np.array([latency_us(network) for network in others])
     return float(np.quantile(np.abs([one.p5_us for one in found] / truth - 1.0), 0.95))
 
@@ -46,5 +46,5 @@ def test_what_was_seen_is_not_asked_again():
     listed = some_networks(40, seed=3)
     first = choose_to_measure(listed, 1)[0]
     assert choose_to_measure(listed, 1, seen=[listed[first]] * 3) != [first]
-    predictor = fit_predictor(readings([listed[place] for place in range(12)]))
+    predictor = fit_predictor(observations([listed[place] for place in range(12)]))
     assert not set(choose_to_measure(listed, 4, predictor)) & set(range(12))

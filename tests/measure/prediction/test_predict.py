@@ -69,8 +69,8 @@ def test_after_an_upgrade_ten_networks_and_the_table_before_go_further_than_ten_
     ten, others = table(10), some_networks(60, seed=9)
     models = [asked(kernels=network) for network in others]
 
-    def error(elsewhere):
-        report = predict_models("board", fake_fingerprint(), 1, [ten], models, elsewhere)
+    def error(other_devices):
+        report = predict_models("board", fake_fingerprint(), 1, [ten], models, other_devices)
         found = zip(report.rows, others, strict=True)
         return report, np.median([abs(row.figures[0].value / latency_us(network) - 1.0) for row, network in found])
 

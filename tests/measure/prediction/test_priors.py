@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.ir.numerics import Precision
-from edgekd.measure.prediction.priors import choose_prior, prior_words, readings_of
+from edgekd.measure.prediction.priors import choose_prior, observations_of, prior_words
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.prediction.test_predict import LITERT, ORT, table
 
@@ -49,5 +49,5 @@ def test_it_is_named_as_somebody_sees_it():
 
 def test_of_a_long_table_the_newest_count():
     rows = table(7).rows * 50
-    assert len(readings_of(rows)) == 300
-    assert readings_of(rows)[-1].memory_bytes == rows[-1].memory_bytes
+    assert len(observations_of(rows)) == 300
+    assert observations_of(rows)[-1].memory_bytes == rows[-1].memory_bytes

@@ -16,7 +16,7 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
 from edgekd.records import digest_json
 from edgekd.search.deployments.ranking import better_deployment, decide_deployments, failures, rivals, still_in
-from edgekd.store.records import Deployment, DeploymentReading, ReferenceArchRecord
+from edgekd.store.records import Deployment, DeploymentObservation, ReferenceArchRecord
 from edgekd.targets.target import Target
 from edgekd.testing.fakes.device import FakeDevice, TimingNoise
 
@@ -34,19 +34,19 @@ def reference_arch(
     lab: Any, number: int, lows: Mapping[Deployment, float | None], noise: float = 0.01, **sizes: int
 ) -> ReferenceArchRecord:
     arch = lab.plan.space.at(number)
-    readings = []
+    observations = []
     for one, low in lows.items():
         figure = Figure(
             metric="latency.p5", value=low or 0, unit="us", kind=EvidenceKind.MEASURED, subject="d", method="m"
         )
         size = sizes.get(one.precision.name.lower(), 4000 if one.precision is F32 else 1000)
-        readings.append(
-            DeploymentReading(
+        observations.append(
+            DeploymentObservation(
                 deployment=one, arch=arch, measurement=None, size_bytes=size if low else None,
                 p5_us=figure if low else None, detail="" if low else "refused: no such operator",
             )
         )  # fmt: skip
-    return ReferenceArchRecord(number=number, arch=arch, readings=tuple(readings), noise=noise)
+    return ReferenceArchRecord(number=number, arch=arch, observations=tuple(observations), noise=noise)
 
 
 def decided(lab: Any, target: Target, *reference_archs: ReferenceArchRecord) -> Any:
@@ -67,7 +67,9 @@ def lows(a: float | None, b: float | None, c: float | None, d: float | None) -> 
 
 def test_a_slower_int8_stays_where_a_compiler_estimates_less_memory(lab: Any) -> None:
     def estimated(record: ReferenceArchRecord) -> ReferenceArchRecord:
-        return record.but(readings=[r.but(measurement=estimate(r.deployment), size_bytes=1) for r in record.readings])
+        return record.but(
+            observations=[r.but(measurement=estimate(r.deployment), size_bytes=1) for r in record.observations]
+        )
 
     first, second = lows(100, 150, 130, 160), lows(10, 15, 13, 16)
     records = [estimated(reference_arch(lab, number, each)) for number, each in enumerate((first, second))]
@@ -136,7 +138,7 @@ def test_rivals_are_as_faithful_and_came_near_somewhere(lab: Any) -> None:
 def test_a_finalist_goes_on_at_the_deployment_that_beats_its_own_beyond_the_noise(lab: Any) -> None:
     def better(target: Target, values: Mapping[Deployment, float | None], noise: float = 0.01) -> Deployment:
         return better_deployment(
-            target, deployment(LITERT, INT8), lab.plan.deployments, reference_arch(lab, 0, values).readings, noise
+            target, deployment(LITERT, INT8), lab.plan.deployments, reference_arch(lab, 0, values).observations, noise
         )
 
     assert better(SPEED, lows(100, 60, 100, 50)) == deployment(ORT, INT8)
@@ -154,17 +156,17 @@ def test_an_early_reference_arch_drops_only_clear_losers(lab: Any) -> None:
 
 
 def test_rungs_between_are_measured_where_an_end_is_still_in(make_lab: Callable[..., Any]) -> None:
-    ladder = tuple(
+    precisions = tuple(
         deployment(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, DYNAMIC, INT8)
     )
-    lab = make_lab(deployments=ladder, reference_archs=2)
+    lab = make_lab(deployments=precisions, reference_archs=2)
     assert {a.precision for a in still_in(SPEED, lab.plan, [])} == {F32, INT8}
     first = reference_arch(lab, 0, lows(100, 60, 200, 200))
-    assert still_in(SPEED, lab.plan, [first]) == ladder[:4]
-    second = reference_arch(lab, 1, dict(zip(ladder[:4], (100, 99, 80, 60), strict=True)))
+    assert still_in(SPEED, lab.plan, [first]) == precisions[:4]
+    second = reference_arch(lab, 1, dict(zip(precisions[:4], (100, 99, 80, 60), strict=True)))
     found = decided(lab, SPEED, first, second)
-    assert found.kept == ladder[:4]
-    unmeasured = [d for d in found.dropped if d.deployment in (ladder[5], ladder[6])]
+    assert found.kept == precisions[:4]
+    unmeasured = [d for d in found.dropped if d.deployment in (precisions[5], precisions[6])]
     assert all(d.reason.startswith("not measured") for d in unmeasured)
     assert len(unmeasured) == 2
 
@@ -182,18 +184,18 @@ def test_never_slower_is_told_of_every_compressed_deployment(lab: Any) -> None:
 
 
 def test_the_tail_factor_is_that_of_the_kept_deployments(lab: Any, tmp_path: Any) -> None:
-    def readings(tail: float) -> Any:
+    def observations(tail: float) -> Any:
         session = FakeDevice(lambda _: 50.0, noise=TimingNoise(low=0, body=0, tail=tail)).open()
         artefact = lab.artefact(lab.estimated[0] if lab.estimated else _candidate(lab), tmp_path / "m.tflite")
         return session.measure([Job(artefact=artefact, backend=LITERT)], MeasurePlan())[0]
 
     base = reference_arch(lab, 0, lows(100, 60, 130, 90))
-    calm, wild = readings(0.0), readings(1.0)
+    calm, wild = observations(0.0), observations(1.0)
     kept = (deployment(LITERT, F32), deployment(LITERT, INT8))
-    measured = [r.but(measurement=calm if r.deployment in kept else wild) for r in base.readings]
-    assert decided(lab, SPEED, base.but(readings=measured)).tail == pytest.approx(1.0)
-    measured = [r.but(measurement=wild) for r in base.readings]
-    assert decided(lab, SPEED, base.but(readings=measured)).tail > 1.3
+    measured = [r.but(measurement=calm if r.deployment in kept else wild) for r in base.observations]
+    assert decided(lab, SPEED, base.but(observations=measured)).tail == pytest.approx(1.0)
+    measured = [r.but(measurement=wild) for r in base.observations]
+    assert decided(lab, SPEED, base.but(observations=measured)).tail > 1.3
 
 
 def _candidate(lab: Any) -> Any:
@@ -203,8 +205,8 @@ def _candidate(lab: Any) -> Any:
 
 
 def test_rungs_between_ends_that_failed_are_not_called_dominated(make_lab: Callable[..., Any]) -> None:
-    ladder = tuple(deployment(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, INT8))
-    lab = make_lab(deployments=ladder, reference_archs=2)
+    precisions = tuple(deployment(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, INT8))
+    lab = make_lab(deployments=precisions, reference_archs=2)
     seen = {
         deployment(LITERT, F32): None,
         deployment(LITERT, INT8): None,

@@ -10,9 +10,9 @@ from edgekd.search.deployments.reference_archs import choose_reference_archs
 from edgekd.store.records import FeaturesRecord
 
 
-def surveyed(lab: Any, surveyor: Callable[[Any], StaticFeatures]) -> FeaturesRecord:
+def surveyed(lab: Any, analyser: Callable[[Any], StaticFeatures]) -> FeaturesRecord:
     space = lab.plan.space
-    rows = tuple(surveyor(arch) for arch in space)
+    rows = tuple(analyser(arch) for arch in space)
     return FeaturesRecord(space_size=space.size, indices=tuple(range(space.size)), features=rows)
 
 

@@ -186,7 +186,7 @@ def test_a_share_of_own_is_the_same_limit_after_stops_and_in_a_replay(relative: 
     own = a.original()
     assert own is not None
     (latency, floor) = a.target.limits
-    fastest = min(r.p5_us.value for r in own.readings if r.p5_us)
+    fastest = min(r.p5_us.value for r in own.observations if r.p5_us)
     assert latency.bound == pytest.approx(0.6 * fastest, rel=0.01)
     assert floor.bound == pytest.approx(0.6)
     assert b.target == a.target != a.header.target
@@ -206,7 +206,7 @@ def test_only_a_share_of_own_takes_a_careful_measurement(
     lab.search()
     own = Run.open(lab.folder).original()
     assert own is not None
-    assert [reading.measurement.plan.processes for reading in own.readings] == [processes] * 2
+    assert [observation.measurement.plan.processes for observation in own.observations] == [processes] * 2
 
 
 class _Answering:

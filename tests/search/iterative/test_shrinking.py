@@ -6,7 +6,7 @@ from edgekd.artefacts import Backend
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.ir.space import Arch, Axis, Condition, Space
 from edgekd.search.iterative.shrinking import chosen_step, gain_wanted, next_steps, why_stopped
-from edgekd.store.records import Accuracy, RoundOption, RoundReading, RoundRecord
+from edgekd.store.records import Accuracy, RoundObservation, RoundOption, RoundRecord
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import judge
 
@@ -32,9 +32,16 @@ def record(p95=90.0, size=1000.0, accuracy=0.95, arch=WHOLE, **changes):
         return Figure(metric=metric, value=value, unit=unit, kind=EvidenceKind.MEASURED, subject="s", method="m")
 
     figures = (figure("latency.p95", p95, "us"), figure("size.file", size, "B"), figure("accuracy", accuracy, ""))
-    reading = RoundReading(backend=ORT, measurement=None, figures=figures, verdict=judge(TARGET, figures))
+    observation = RoundObservation(backend=ORT, measurement=None, figures=figures, verdict=judge(TARGET, figures))
     scored = Accuracy(value=accuracy, kind=AccuracyKind.TORCH, split="validation", samples=9, method="m")
-    given = {"number": 1, "before": None, "options": (), "arch": arch, "accuracy": scored, "readings": (reading,)}
+    given = {
+        "number": 1,
+        "before": None,
+        "options": (),
+        "arch": arch,
+        "accuracy": scored,
+        "observations": (observation,),
+    }
     return RoundRecord(**{**given, **changes})
 
 
@@ -64,21 +71,21 @@ def test_bytes_are_gained_where_they_are_what_is_missing():
     assert gain_wanted(TARGET, record(p95=90.0, size=2000.0)) == "size"
     assert gain_wanted(TARGET, record(p95=200.0, size=2000.0)) == "time"
     assert gain_wanted(TARGET, record(accuracy=0.1)) == "time"
-    assert gain_wanted(TARGET, record(readings=())) == "time"
+    assert gain_wanted(TARGET, record(observations=())) == "time"
 
 
 def test_when_it_ends():
     assert why_stopped(record(p95=200.0), 0.9) == ""
     assert "below the floor" in why_stopped(record(accuracy=0.8), 0.9)
     assert why_stopped(record(accuracy=0.8), None) == ""
-    assert why_stopped(record(readings=()), 0.9) == "it ran on no backend"
+    assert why_stopped(record(observations=()), 0.9) == "it ran on no backend"
     assert why_stopped(record(arch=None, options=(option(),)), 0.9) == "no smaller step gains enough"
     assert why_stopped(record(arch=None), 0.9) == "there is no smaller step in the space"
 
 
 def test_the_best_backend_is_one_that_holds():
-    fast, slow = record(p95=10.0, size=3000.0).readings[0], record().readings[0]
-    assert record(readings=(fast, slow)).best == slow
+    fast, slow = record(p95=10.0, size=3000.0).observations[0], record().observations[0]
+    assert record(observations=(fast, slow)).best == slow
 
 
 def test_a_category_is_no_step_and_what_loses_its_meaning_goes_along():

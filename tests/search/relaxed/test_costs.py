@@ -15,7 +15,7 @@ from edgekd.search.relaxed.costs import (
     recorded_pieces,
     share_of,
 )
-from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_readings
+from edgekd.search.relaxed.table import fastest_deployment, table_archs, table_observations
 from edgekd.search.space.feasible import p5_budget_us
 from edgekd.store.run import Run
 from edgekd.students.supernet.block_costs import Cost
@@ -76,7 +76,7 @@ def test_a_term_that_was_refused_costs_nothing(run):
 
 def test_three_archs_are_no_table(run):
     model, deployments, plan = run.latency_model(), run.deployments(), run.plan()
-    measured = table_readings(model.deployment, (), run.latencies())[:3]
+    measured = table_observations(model.deployment, (), run.latencies())[:3]
     with pytest.raises(MissingError, match="only 3 archs"):
         decided_model(run.header.target, plan, deployments, model.deployment, model.pieces, measured, (), None, "")
 
@@ -96,7 +96,7 @@ def test_the_deployment_is_the_fastest_on_the_reference_archs(run):
     deployments = run.deployments()
     lows = {
         deployment: np.mean(
-            [np.log(r.p5_us.value) for r in deployments.readings if r.deployment == deployment and r.p5_us]
+            [np.log(r.p5_us.value) for r in deployments.observations if r.deployment == deployment and r.p5_us]
         )
         for deployment in deployments.kept
     }

@@ -9,7 +9,7 @@ import numpy as np
 from edgekd.artefacts import Backend
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Axis, Condition, Space
-from edgekd.search._protocol import Guide
+from edgekd.search._protocol import CandidateRanking
 from edgekd.search.relaxed.nearby import nearest_archs, next_of
 from edgekd.store.records import Deployment
 from edgekd.students.supernet.block_costs import Cost, Table
@@ -100,15 +100,15 @@ def test_the_second_and_third_tries_are_evenly_scaled_and_spend_most():
     found, even = nearest_archs(WIDE, chosen_as(depth1=1, depth2=3, width1=8, width2=64), cost, 96.0)
     order, predicted = zip(*found, strict=True)
     deployment = Deployment(backend=Backend.model_validate("litert/xnnpack"), precision=Precision.FLOAT32)
-    guide = Guide(deployment, order, predicted, 96.0, even)
+    ranking = CandidateRanking(deployment, order, predicted, 96.0, even)
     plan = SimpleNamespace(space=space)
     tried: list[int] = []
     while len(tried) < 5:
         pending = [SimpleNamespace(arch=space.at(index)) for index in tried]
-        known = SimpleNamespace(
-            guide=guide, plan=plan, trials=(), pending=pending, allowed={deployment: tuple(sorted(order))}
+        knowledge = SimpleNamespace(
+            ranking=ranking, plan=plan, trials=(), pending=pending, allowed={deployment: tuple(sorted(order))}
         )
-        index = next_of(known)  # type: ignore[arg-type]
+        index = next_of(knowledge)  # type: ignore[arg-type]
         assert index is not None
         tried.append(index)
     us = dict(found)

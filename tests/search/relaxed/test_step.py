@@ -61,9 +61,9 @@ def test_a_changed_record_shows(make_relaxed, what):
     relaxation, batch = run.relaxation(), run.latencies()[0]
     assert relaxation is not None
     if what == "reading":
-        reading = batch.readings[0]
-        wrong = reading.but(p5_us=reading.p5_us.but(value=3 * reading.p5_us.value))
-        run.write(batch.but(readings=(wrong, *batch.readings[1:])))
+        observation = batch.observations[0]
+        wrong = observation.but(p5_us=observation.p5_us.but(value=3 * observation.p5_us.value))
+        run.write(batch.but(observations=(wrong, *batch.observations[1:])))
     elif what == "logits":
         run.write(relaxation.but(logits={axis: row[::-1] for axis, row in relaxation.logits.items()}))
     else:
@@ -159,7 +159,7 @@ def test_energy_nobody_could_read_is_told(make_relaxed):
     model = Run.open(lab.folder).latency_model()
     (term,) = [term for term in model.terms if term.name == "energy"]
     assert (term.bound, model.energy) == (None, None)
-    assert "energy of 0 archs was told on" in term.detail
+    assert "energy of 0 archs was measured on" in term.detail
 
 
 def test_elsewhere_bandwidth_is_not_measured(make_relaxed):

@@ -12,10 +12,17 @@ from edgekd.events import SilentEvents
 from edgekd.evidence import AccuracyKind
 from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.budget import Budget
-from edgekd.search.finalists import refiner
+from edgekd.search.finalists import trainer
 from edgekd.search.plan import _tried
 from edgekd.search.relaxed import teacher_tuning
-from edgekd.search.relaxed.teacher_tuning import Gap, Way, decided, recipes_tried, temperature_of, with_temperature
+from edgekd.search.relaxed.teacher_tuning import (
+    TeacherTuning,
+    TeachingSetting,
+    decided,
+    recipes_tried,
+    temperature_of,
+    with_temperature,
+)
 from edgekd.store.records import Accuracy
 from edgekd.store.relax_options import AssistantOptions, RelaxOptions
 from edgekd.store.run import Run
@@ -70,14 +77,14 @@ def choosing(
         progress=lambda _: None,
         stop=lambda: False,
     )
-    Gap(run, temperatures, assistant, context, SilentEvents(), Budget(None, lambda: 0.0))(run.trials()[:1])
+    TeacherTuning(run, temperatures, assistant, context, SilentEvents(), Budget(None, lambda: 0.0))(run.trials()[:1])
     return asked
 
 
 def test_the_better_half_trains_longer(searched, monkeypatch):
     asked = choosing(searched, monkeypatch, {1: 0.5, 2: 0.9, 4: 0.7, 8: 0.6}, (1, 2, 4, 8))
     assert asked == [(4, 2), (1, 2), (2, 2), (8, 2), (4, 4), (2, 4)]
-    (record,) = searched.gaps()
+    (record,) = searched.teacher_tunings()
     assert record.temperature == 2.0
     assert [sorted(round_) for round_ in record.rounds] == [["1", "2", "4", "8"], ["2", "4"]]
     assert choosing(searched, monkeypatch, {}, (1, 2, 4, 8)) == []  # it is written down
@@ -90,7 +97,7 @@ def test_every_stage_of_a_recipe_is_shortened_alike(searched, monkeypatch):
         teacher_tuning, "run_and_score", lambda _, given, *__: seen.append(given) or Estimate(score(0.5))
     )
     context: Any = SimpleNamespace(recipe=stages, teacher="teacher")
-    Gap(searched, (2, 4), None, context, SilentEvents(), Budget(None, lambda: 0.0))(searched.trials()[:1])
+    TeacherTuning(searched, (2, 4), None, context, SilentEvents(), Budget(None, lambda: 0.0))(searched.trials()[:1])
     assert [[stage.epochs for stage in each] for each in seen] == [[2, 10], [2, 10], [4, 20]]
     assert recipes_tried(2) == sum(stage.epochs for each in seen for stage in each) / 48
 
@@ -105,7 +112,7 @@ def test_a_finalist_is_reckoned_with_all_it_tries(task, teacher):
 
 def test_equals_keep_the_recipes_own(searched, monkeypatch):
     choosing(searched, monkeypatch, {2: 0.5, 4: 0.5, 8: 0.5}, (2, 4, 8))
-    assert searched.gaps()[0].temperature == 4.0
+    assert searched.teacher_tunings()[0].temperature == 4.0
 
 
 def test_the_whole_recipe_runs_with_it(searched, monkeypatch):
@@ -113,7 +120,7 @@ def test_the_whole_recipe_runs_with_it(searched, monkeypatch):
     trial, other = searched.trials()[:2]
     context: Any = SimpleNamespace(recipe=recipe())
     parts: Any = None
-    found = refiner.RecipeRefiner(searched, context, parts, parts, parts)
+    found = trainer.RecipeTrainer(searched, context, parts, parts, parts)
     assert temperature_of(found._taught(trial.candidate)[0]) == 2.0
     assert temperature_of(found._taught(other.candidate)[0]) == 4.0
 
@@ -127,7 +134,7 @@ def cut_to_half(run: Run) -> None:
 def test_a_recipe_that_is_cut_to_the_time_left_trains_so_many_epochs(searched):
     context: Any = SimpleNamespace(recipe=(*recipe(), recipe()[0].but(epochs=3)))
     parts: Any = None
-    found = refiner.RecipeRefiner(searched, context, parts, parts, parts)
+    found = trainer.RecipeTrainer(searched, context, parts, parts, parts)
     candidate = searched.trials()[0].candidate
     assert [stage.epochs for stage in found._taught(candidate)[0]] == [8, 3]
     cut_to_half(searched)
@@ -149,7 +156,7 @@ def test_an_assistant_may_teach_it(searched, monkeypatch):
     scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.7, (2, "teacher"): 0.6, (2, "assistant"): 0.65}
     asked = choosing(searched, monkeypatch, scores, (2, 4), AssistantOptions())
     assert [way for way, _ in asked[4:]] == [(4, "assistant"), (2, "assistant")]
-    (record,) = searched.gaps()
+    (record,) = searched.teacher_tunings()
     assert (record.temperature, record.assistant) == (4.0, True)
     assert sorted(record.rounds[0]) == ["2", "4", "assistant, 2", "assistant, 4"]
 
@@ -158,7 +165,7 @@ def test_an_assistant_alone_is_tried_at_the_recipes_own_temperature(searched, mo
     scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.5}
     asked = choosing(searched, monkeypatch, scores, (), AssistantOptions())
     assert [way for way, _ in asked] == [(4, "teacher"), (4, "assistant"), (4, "teacher")]
-    assert not searched.gaps()[0].assistant
+    assert not searched.teacher_tunings()[0].assistant
 
 
 def test_only_what_softens_is_changed():
@@ -189,5 +196,5 @@ def test_a_scheduled_temperature_stays():
 
 
 def test_the_last_round_decides():
-    assert decided([{"2": score(0.9), "4": score(0.5)}, {"4": score(0.6)}]) == Way(4.0, False)
-    assert decided([{"assistant, 2": score(0.9), "4": score(0.5)}]) == Way(2.0, True)
+    assert decided([{"2": score(0.9), "4": score(0.5)}, {"4": score(0.6)}]) == TeachingSetting(4.0, False)
+    assert decided([{"assistant, 2": score(0.9), "4": score(0.5)}]) == TeachingSetting(2.0, True)

@@ -10,7 +10,7 @@ from edgekd.evidence import EvidenceKind
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.numerics import Precision
 from edgekd.search.space.filters import apply_filters, at_precision, narrowed
-from edgekd.store.records import Deployment, DeploymentReading, FeaturesRecord
+from edgekd.store.records import Deployment, DeploymentObservation, FeaturesRecord
 from edgekd.targets.target import Target
 
 MIB = 1 << 20
@@ -68,11 +68,11 @@ def test_what_a_format_adds_is_learnt_an_operator_from_the_reference_archs(make_
     deployment = Deployment(backend=Backend.model_validate("litert/xnnpack"), precision=Precision.INT8)
 
     def seen(sizes: dict[int, int]) -> Any:
-        readings = [
-            DeploymentReading(deployment=deployment, arch=plan.space.at(i), measurement=None, size_bytes=size)
+        observations = [
+            DeploymentObservation(deployment=deployment, arch=plan.space.at(i), measurement=None, size_bytes=size)
             for i, size in sizes.items()
         ]
-        return narrowed(limits, plan, table, filtered, [deployment], readings)
+        return narrowed(limits, plan, table, filtered, [deployment], observations)
 
     assert filtered.allowed[Precision.INT8] == (0, 1, 2, 3)
     # 3 operators: 100 + 300 and 500 + 360 bytes say that at least 100 bytes an operator come on top

@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Axis, Condition
-from edgekd.search._protocol import Known
+from edgekd.search._protocol import Knowledge
 from edgekd.search.replay import replay
 from edgekd.search.trials.sampler import RandomSampler, TpeSampler, seed_of
 from edgekd.store.records import Deployment, PlanRecord
@@ -24,13 +24,13 @@ def allowed_on(plan: PlanRecord, by_precision: dict[Precision, tuple[int, ...]])
 
 
 @pytest.fixture
-def known(make_lab: Callable[..., Any]) -> Known:
+def knowledge(make_lab: Callable[..., Any]) -> Knowledge:
     """What an unfinished search knows after 12 trials."""
     lab = make_lab(trials=12)
     lab.search()
     run = Run.open(lab.folder)
     space = lab.plan.space
-    return Known(
+    return Knowledge(
         family="resnet",
         plan=lab.plan,
         allowed=allowed_on(lab.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: tuple(range(0, space.size, 2))}),
@@ -39,51 +39,51 @@ def known(make_lab: Callable[..., Any]) -> Known:
     )
 
 
-def pairs(known: Known) -> set[tuple[Any, Any, Any]]:
-    space = known.plan.space
+def pairs(knowledge: Knowledge) -> set[tuple[Any, Any, Any]]:
+    space = knowledge.plan.space
     return {
         (space.at(i), deployment.precision, deployment.backend)
-        for deployment in known.deployments
-        for i in known.allowed.get(deployment, ())
+        for deployment in knowledge.deployments
+        for i in knowledge.allowed.get(deployment, ())
     }
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
-def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, known: Known) -> None:
-    allowed = allowed_on(known.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)})
-    known = replace(known, allowed=allowed, trials=known.trials[:5])
-    expected = pairs(known) - {
-        (t.candidate.arch, t.candidate.plan.precision, t.candidate.backend) for t in known.trials
+def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, knowledge: Knowledge) -> None:
+    allowed = allowed_on(knowledge.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)})
+    knowledge = replace(knowledge, allowed=allowed, trials=knowledge.trials[:5])
+    expected = pairs(knowledge) - {
+        (t.candidate.arch, t.candidate.plan.precision, t.candidate.backend) for t in knowledge.trials
     }
     found = []
-    while (candidate := sampler.propose(known, seed_of(0, len(found)))) is not None:
+    while (candidate := sampler.propose(knowledge, seed_of(0, len(found)))) is not None:
         found.append((candidate.arch, candidate.plan.precision, candidate.backend))
-        known = replace(known, pending=(*known.pending, candidate))
+        knowledge = replace(knowledge, pending=(*knowledge.pending, candidate))
     assert len(found) == len(set(found))
     assert set(found) == expected
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
-def test_the_same_knowledge_and_seed_give_the_same_proposal(sampler: Any, known: Known) -> None:
-    assert sampler.propose(known, 5) == sampler.propose(known, 5)
-    assert len({sampler.propose(known, seed) for seed in range(8)}) > 1
+def test_the_same_knowledge_and_seed_give_the_same_proposal(sampler: Any, knowledge: Knowledge) -> None:
+    assert sampler.propose(knowledge, 5) == sampler.propose(knowledge, 5)
+    assert len({sampler.propose(knowledge, seed) for seed in range(8)}) > 1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
-def test_global_random_state_has_no_part_in_it(sampler: Any, known: Known) -> None:
+def test_global_random_state_has_no_part_in_it(sampler: Any, knowledge: Knowledge) -> None:
     import random
 
     import numpy as np
 
-    before = sampler.propose(known, 5)
+    before = sampler.propose(knowledge, 5)
     random.seed(1)
     np.random.seed(1)  # the global state is what is tested
     state = np.random.get_state()[1]
-    assert sampler.propose(known, 5) == before
+    assert sampler.propose(knowledge, 5) == before
     assert (np.random.get_state()[1] == state).all()  # type: ignore[index]
 
 
-def test_seeds_differ_and_last(known: Known) -> None:
+def test_seeds_differ_and_last(knowledge: Knowledge) -> None:
     assert len({seed_of(s, n) for s in range(30) for n in range(30)}) == 900
     assert seed_of(7, 3) == 287_060_127  # recorded runs depend on it
 
@@ -104,17 +104,19 @@ def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any], b
     assert sum(gain >= 0.0 for gain in gains) >= 2
 
 
-def test_each_deployment_begins_with_the_largest_arch(known: Known) -> None:
-    known = replace(known, plan=known.plan.but(largest_first=True), trials=())
+def test_each_deployment_begins_with_the_largest_arch(knowledge: Knowledge) -> None:
+    knowledge = replace(knowledge, plan=knowledge.plan.but(largest_first=True), trials=())
     found = []
-    for number in range(len(known.deployments) + 3):
-        candidate = TpeSampler().propose(known, seed_of(0, number))
+    for number in range(len(knowledge.deployments) + 3):
+        candidate = TpeSampler().propose(knowledge, seed_of(0, number))
         assert candidate is not None
         found.append(candidate)
-        known = replace(known, pending=tuple(found))
-    assert [Deployment.of(candidate) for candidate in found[: len(known.deployments)]] == list(known.deployments)
-    largest = [known.plan.space.at(max(known.allowed[deployment])) for deployment in known.deployments]
-    assert [candidate.arch for candidate in found[: len(known.deployments)]] == largest
+        knowledge = replace(knowledge, pending=tuple(found))
+    assert [Deployment.of(candidate) for candidate in found[: len(knowledge.deployments)]] == list(
+        knowledge.deployments
+    )
+    largest = [knowledge.plan.space.at(max(knowledge.allowed[deployment])) for deployment in knowledge.deployments]
+    assert [candidate.arch for candidate in found[: len(knowledge.deployments)]] == largest
 
 
 MIXED = (

@@ -14,7 +14,7 @@ from edgekd.compress.quantization.stage import Quantize
 from edgekd.export._protocol import ConversionOutcome, ConversionResult, ExportOptions
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
-from edgekd.search.trials.untrained import UntrainedMaker
+from edgekd.search.trials.untrained import UntrainedBuilder
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import load_student
 from edgekd.tasks.digits import Digits
@@ -37,6 +37,6 @@ def test_a_trial_keeps_in_float_what_the_recipe_does(recipe: Any, in_float: tupl
         plan=CompressionPlan(precision=Precision.INT8),
         backend=Backend.model_validate("onnxruntime/cpu"),
     )
-    maker = replace(UntrainedMaker.of(project, converter, header), header=None)  # a header is for the file's facts
-    assert maker.make(candidate, tmp_path / "model").detail == "not converted"
+    builder = replace(UntrainedBuilder.of(project, converter, header), header=None)  # a header is for the file's facts
+    assert builder.make(candidate, tmp_path / "model").detail == "not converted"
     assert load_student(tmp_path / "student").annotations.float_operators == in_float

@@ -14,12 +14,12 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.profiling.depthwise import Depthwise
 from edgekd.profiling.probes import Probe
-from edgekd.search.trials.untrained import UntrainedMaker
+from edgekd.search.trials.untrained import UntrainedBuilder
 
-__all__ = ["MakesProbes", "ProbeMaker"]
+__all__ = ["BuildsProbes", "ProbeBuilder"]
 
 
-class MakesProbes(Protocol):
+class BuildsProbes(Protocol):
     """Builder of a probe's file."""
 
     def __call__(self, probe: Probe | Depthwise, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
@@ -28,7 +28,7 @@ class MakesProbes(Protocol):
 
 
 @dataclass(frozen=True)
-class ProbeMaker:
+class ProbeBuilder:
     """Builder by the exporters. Files are made in ``scratch``, which the caller removes."""
 
     converter: Converter
@@ -38,10 +38,10 @@ class ProbeMaker:
     def __call__(self, probe: Probe | Depthwise, backend: Backend, precision: Precision) -> tuple[Artefact | None, str]:
         """Return the file, or None and the reason."""
         family = probe.family
-        maker = UntrainedMaker(probe.task, family, self.converter, ExportOptions(), self.fingerprint, 0)
+        builder = UntrainedBuilder(probe.task, family, self.converter, ExportOptions(), self.fingerprint, 0)
         candidate = Candidate(
             family=family.name, arch=probe.arch(), plan=CompressionPlan(precision=precision), backend=backend
         )
         name = f"{backend}-{precision.value}-{probe.name}".replace("/", "-").replace(" ", "-")
-        made = maker.make(candidate, self.scratch / name / "model")
+        made = builder.make(candidate, self.scratch / name / "model")
         return made.artefact, made.detail

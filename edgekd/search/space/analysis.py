@@ -11,20 +11,20 @@ from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Space
-from edgekd.search._protocol import Surveyor
+from edgekd.search._protocol import StaticAnalyser
 from edgekd.store.records import FeaturesRecord
 from edgekd.students._protocol import Family
 from edgekd.students.analysis import analyse_arch, kernels_of_arch
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["FamilySurveyor", "survey"]
+__all__ = ["FamilyAnalyser", "analyse_space"]
 
 _FEWEST = 32
 
 
-def survey(
+def analyse_space(
     space: Space,
-    surveyor: Surveyor,
+    analyser: StaticAnalyser,
     most: int,
     seed: int,
     events: Events,
@@ -44,7 +44,7 @@ def survey(
         if done % 16 == 0:
             stop_if_asked(events)
             events.progress("filters", done, len(indices))
-        features[index] = surveyor.features(space.at(index))
+        features[index] = analyser.features(space.at(index))
     looked_at = sorted(features)
     return FeaturesRecord(
         space_size=space.size, indices=tuple(looked_at), features=tuple(features[index] for index in looked_at)
@@ -52,7 +52,7 @@ def survey(
 
 
 @dataclass(frozen=True)
-class FamilySurveyor:
+class FamilyAnalyser:
     """Static analyser on tensors without values: some 15 ms an arch."""
 
     family: Family

@@ -27,14 +27,14 @@ from edgekd.students.graph import Traced, is_decoding
 from edgekd.students.heads.deployed import DECODE, deployed
 from edgekd.students.islands import kept_tensors
 
-__all__ = ["DECODING", "TfliteCore", "convert_core", "run_shown", "to_tflite"]
+__all__ = ["DECODING", "TfliteBody", "convert_body", "run_shown", "to_tflite"]
 
 DECODING = f"{DECODE}."
 """Prefix of the names of tensors that stay in float, whatever the student's precision."""
 
 
 @dataclass(frozen=True)
-class TfliteCore:
+class TfliteBody:
     """File with the identity of its tensors. Input is normalised float32, channels last."""
 
     data: bytes
@@ -43,7 +43,7 @@ class TfliteCore:
     decoding: frozenset[int]  # tensors that decode raw outputs; their names begin with `DECODING`
 
 
-def convert_core(traced: Traced, batch: int | Literal["dynamic"], apart: frozenset[str] = frozenset()) -> TfliteCore:
+def convert_body(traced: Traced, batch: int | Literal["dynamic"], apart: frozenset[str] = frozenset()) -> TfliteBody:
     """Convert; values of the nodes ``apart`` are kept from being merged into their readers.
 
     Raises ConfigurationError with the converter's reason where an operator can't be lowered.
@@ -94,7 +94,7 @@ def convert_core(traced: Traced, batch: int | Literal["dynamic"], apart: frozens
     parameters = _match_weights(model, traced)
     decoding = _decoding(model, traced, nodes)
     _rename(model, traced, nodes, parameters, decoding)
-    return TfliteCore(write_model(model), nodes, parameters, decoding)
+    return TfliteBody(write_model(model), nodes, parameters, decoding)
 
 
 class _InOrder(nn.Module):

@@ -17,9 +17,9 @@ from edgekd.export.integer import FLOAT_OPERATORS, float_figure
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.sequential import measure_until
-from edgekd.search._protocol import Refiner
+from edgekd.search._protocol import FinalistTrainer
 from edgekd.search.budget import Budget
-from edgekd.search.finalists.float_baseline import against_twin, can_help
+from edgekd.search.finalists.float_baseline import against_float_baseline, can_help
 from edgekd.search.space.feasible import p5_us
 from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run
@@ -27,13 +27,13 @@ from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
 
 __all__ = [
-    "Chooser",
+    "FinalistSelection",
     "accuracy_figure",
     "chosen_of",
     "is_simulated",
+    "missed_limits",
     "next_to_certify",
     "ranked_by_merit",
-    "what_is_left_out",
 ]
 
 _MOST_PROCESSES = 4  # times the plan's own: measured up to here before a verdict is called unstable
@@ -63,7 +63,7 @@ def is_simulated(finalist: FinalistRecord) -> bool:
     return finalist.seen is not None and finalist.seen.simulated is not None
 
 
-def what_is_left_out(verdict: Verdict) -> str:
+def missed_limits(verdict: Verdict) -> str:
     """Describe the hard limits that do not hold."""
     return ", ".join(
         f"{v.limit}: {v.answer.value}" for v in verdict.limits if v.limit.hard and v.answer != Answer.HOLDS
@@ -87,13 +87,13 @@ def accuracy_figure(finalist: FinalistRecord) -> Figure | None:
 
 
 @dataclass(frozen=True)
-class Chooser:
+class FinalistSelection:
     """Finalist selection: measures finalists and chooses one."""
 
     run: Run
     plan: MeasurePlan
     session: DeviceSession
-    refiner: Refiner
+    trainer: FinalistTrainer
     events: Events
     budget: Budget
 
@@ -106,7 +106,7 @@ class Chooser:
         jobs = [self._job(finalist) for finalist in waiting]
         twins: dict[int, Job] = {}
         for finalist in waiting:
-            twin = self.refiner.twin(finalist.candidate)
+            twin = self.trainer.twin(finalist.candidate)
             if twin is not None and finalist.candidate.backend is not None:
                 twins[finalist.rank] = Job(artefact=twin, backend=finalist.candidate.backend)
 
@@ -120,7 +120,9 @@ class Chooser:
         by_twin = dict(zip(twins, measurements[len(waiting) :], strict=True))
         for finalist, measurement in zip(waiting, measurements, strict=False):
             figures, verdict = self._judge(finalist, measurement)
-            beside = against_twin(finalist, measurement, by_twin.get(finalist.rank), twins.get(finalist.rank), noise)
+            beside = against_float_baseline(
+                finalist, measurement, by_twin.get(finalist.rank), twins.get(finalist.rank), noise
+            )
             self.run.write(
                 finalist.but(
                     seen=measurement,
@@ -128,7 +130,7 @@ class Chooser:
                     verdict=verdict,
                     never_slower=beside,
                     ended_s=self.budget.spent_s(),
-                    reason=what_is_left_out(verdict) or measurement.detail or finalist.reason,
+                    reason=missed_limits(verdict) or measurement.detail or finalist.reason,
                 )
             )
 
@@ -164,7 +166,7 @@ class Chooser:
             if not can_help(self.run.target, finalist):
                 reason += "; its compression gains nothing here over float32, but nothing else holds"
         else:
-            reason = f"held side by side, not in fresh processes: {what_is_left_out(verdict) or measurement.detail}"
+            reason = f"held side by side, not in fresh processes: {missed_limits(verdict) or measurement.detail}"
         done = finalist.but(
             measurement=measurement,
             figures=figures,

@@ -7,13 +7,13 @@ import pytest
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.prediction.predictor import LatencyPredictor
 from edgekd.search.replay import replay
-from edgekd.search.space.foresight import Foresight, fit_due, fitted
-from edgekd.search.space.known import Elsewhere
-from edgekd.store.predicted import KnownRecord, KnownTable, PredictorsRecord, Reading
+from edgekd.search.space.predicted_filter import PredictedFilter, fit_due, fitted
+from edgekd.search.space.prior_tables import OtherDevices
+from edgekd.store.predicted import Observation, PredictorsRecord, PriorTable, PriorTablesRecord
 from edgekd.store.records import Deployment
 from edgekd.store.run import Run
 from tests.measure.prediction.device_on_paper import latency_us, some_networks
-from tests.search.conftest import DEPLOYMENTS, F32, LITERT, FakeSurveyor, size_bytes
+from tests.search.conftest import DEPLOYMENTS, F32, LITERT, FakeAnalyser, size_bytes
 
 TIGHT = {"budgets": {"latency": {"p95": "60 us"}}}
 SMALL = {"budgets": {"memory": {"model": "30 KiB"}}}
@@ -83,15 +83,17 @@ def test_what_earlier_work_measured_is_known_from_the_first_trial_on(make_lab):
     before.search()
     run = Run.open(before.folder)
     deployment = Deployment(backend=LITERT, precision=F32)
-    surveyor, rows = FakeSurveyor(), {}
+    analyser, rows = FakeAnalyser(), {}
     for trial in run.trials():
         low = next((f.value for f in trial.figures if f.metric == "latency.p5"), None)
         if Deployment.of(trial.candidate) == deployment and low is not None:
-            rows[surveyor.kernels(trial.candidate.arch)] = low
+            rows[analyser.kernels(trial.candidate.arch)] = low
     lab = make_lab(target=TIGHT, predict=True)
     again = lab.open()
-    table = KnownTable(deployment=deployment, readings=tuple(Reading(kernels=k, p5_us=low) for k, low in rows.items()))
-    again.write(KnownRecord(tables=(table,)))
+    table = PriorTable(
+        deployment=deployment, observations=tuple(Observation(kernels=k, p5_us=low) for k, low in rows.items())
+    )
+    again.write(PriorTablesRecord(tables=(table,)))
     lab.search()
     first = Run.open(lab.folder).predictors()[0]
     assert first.batch == 0
@@ -144,7 +146,9 @@ def test_without_a_limit_of_time_or_memory_nothing_is_fitted(make_lab):
 def test_what_is_left_is_used_up_and_the_search_goes_on(make_lab, monkeypatch):
     """A prediction may save trials, but not end a search: where all it left was tried, the others are."""
     monkeypatch.setattr(
-        Foresight, "left", lambda self, *fits: {deployment: indices[:1] for deployment, indices in self.allowed.items()}
+        PredictedFilter,
+        "left",
+        lambda self, *fits: {deployment: indices[:1] for deployment, indices in self.allowed.items()},
     )
     lab = make_lab(target=TIGHT, predict=True)
     lab.search()
@@ -188,9 +192,9 @@ def test_a_limit_of_time_that_leaves_nothing_leaves_that_of_memory_in_force(make
     assert replay(run).same
 
 
-def readings(count: int) -> list[Reading]:
+def observations(count: int) -> list[Observation]:
     return [
-        Reading(kernels=network, p5_us=latency_us(network, seed=number))
+        Observation(kernels=network, p5_us=latency_us(network, seed=number))
         for number, network in enumerate(some_networks(count, seed=0))
     ]
 
@@ -199,14 +203,16 @@ def readings(count: int) -> list[Reading]:
 def test_a_fit_is_due_where_readings_have_grown(before, now, due):
     last = None
     if before is not None:
-        deployments = fitted({DEPLOYMENTS[0]: readings(before)}, 100.0, Elsewhere())
+        deployments = fitted({DEPLOYMENTS[0]: observations(before)}, 100.0, OtherDevices())
         last = PredictorsRecord(number=0, batch=0, deployments=deployments, seconds=0.0, ended_s=0.0)
-    assert fit_due({DEPLOYMENTS[0]: readings(now)}, last) is due
+    assert fit_due({DEPLOYMENTS[0]: observations(now)}, last) is due
 
 
 @pytest.mark.slow
 def test_a_deployment_with_few_readings_has_the_fullest_as_its_prior():
     made = fitted(
-        {DEPLOYMENTS[0]: readings(8), DEPLOYMENTS[1]: readings(30), DEPLOYMENTS[2]: readings(3)}, 100.0, Elsewhere()
+        {DEPLOYMENTS[0]: observations(8), DEPLOYMENTS[1]: observations(30), DEPLOYMENTS[2]: observations(3)},
+        100.0,
+        OtherDevices(),
     )
     assert [(one.deployment, one.prior) for one in made] == [(DEPLOYMENTS[1], None), (DEPLOYMENTS[0], 0)]

@@ -25,7 +25,7 @@ from edgekd.ir.support import unsupported
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["Affine", "Deployable", "input_affine", "problems_of", "unwritable"]
+__all__ = ["Affine", "IOWrapper", "input_affine", "problems_of", "unwritable"]
 
 _SAME_SCALE = 1e-5  # relative: 255 steps of it are a four-hundredth of a step
 
@@ -69,7 +69,7 @@ def input_affine(spec: TaskSpec, options: ExportOptions) -> Affine:
 
 
 @dataclass(frozen=True)
-class Deployable:
+class IOWrapper:
     """Folded student with its I/O wrapper's options."""
 
     student: Student

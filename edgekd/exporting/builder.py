@@ -28,7 +28,7 @@ from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import SplitName
 from edgekd.tasks.splits import spread
 
-__all__ = ["Made", "Maker", "backend_for", "options_for", "told"]
+__all__ = ["FileBuilder", "Made", "backend_for", "detail_of", "options_for"]
 
 _CALIBRATION, _PARITY = 256, 64
 
@@ -59,7 +59,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Maker:
+class FileBuilder:
     """Builder of one model's files. ``scratch`` holds students and files until they are bundled.
 
     Without a session files are converted and not compared; without a header they carry no metadata.
@@ -98,7 +98,7 @@ class Maker:
         try:
             student = self._calibrated(candidate)
         except (ConfigurationError, Diverged) as error:
-            return made.but(detail=told(error))
+            return made.but(detail=detail_of(error))
         key = f"{form.value}-{precision.value}-{backend.runtime}-{backend.provider}"
         save_student(student, self.students / key)
         path = self.scratch / "files" / key / f"model{form.suffix}"
@@ -136,7 +136,7 @@ class Maker:
         try:
             report = check_parity(self.session, made.job, made.student, raw, made.options, self.scratch / "parity")
         except ConfigurationError as error:
-            return made.but(outcome="refused", detail=told(error))
+            return made.but(outcome="refused", detail=detail_of(error))
         parity = Parity(samples=report.samples, agree=report.agree, largest=report.largest, unit=report.unit)
         if not report.holds:
             return made.but(outcome="differs", detail=f"from the model: {report.detail}", parity=parity)
@@ -162,7 +162,7 @@ def backend_for(form: Format) -> Backend:
     return Backend.model_validate(next(name for name, spec in BACKENDS.items() if spec.formats[0] is form))
 
 
-def told(error: EdgeKDError) -> str:
+def detail_of(error: EdgeKDError) -> str:
     """Format an error as the detail of a row."""
     if isinstance(error, ConfigurationError):
         first, *more = error.problems

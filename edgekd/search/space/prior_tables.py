@@ -11,41 +11,41 @@ from collections.abc import Callable, Sequence
 
 from edgekd.events import Events
 from edgekd.measure.prediction.predictor import ENOUGH_ALONE, LatencyPredictor, fit_prior
-from edgekd.measure.prediction.priors import choose_prior, prior_words, readings_of
-from edgekd.measure.tables import LatencyTable, tables_elsewhere, tables_of
-from edgekd.store.predicted import KnownRecord, KnownTable, PriorFit, Reading
+from edgekd.measure.prediction.priors import choose_prior, observations_of, prior_words
+from edgekd.measure.tables import LatencyTable, tables_of, tables_of_others
+from edgekd.store.predicted import Observation, PriorFit, PriorTable, PriorTablesRecord
 from edgekd.store.records import Deployment, PlanRecord
 from edgekd.store.run import Run
 
-__all__ = ["Elsewhere", "known_tables"]
+__all__ = ["OtherDevices", "prior_tables"]
 
 
-def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
+def prior_tables(run: Run, plan: PlanRecord, events: Events) -> PriorTablesRecord:
     """Read the tables of the plan's deployments as they are now; unreadable ones are reported."""
     header = run.header
-    tables = tables_of(header.fingerprint, header.target.threads, note=_told(events))
-    found: dict[Deployment, list[Reading]] = {}
+    tables = tables_of(header.fingerprint, header.target.threads, note=_note(events))
+    found: dict[Deployment, list[Observation]] = {}
     for table in tables:
         if _deployment(table) in plan.deployments:
-            found.setdefault(_deployment(table), []).extend(readings_of(table.rows))
+            found.setdefault(_deployment(table), []).extend(observations_of(table.rows))
     short = [deployment for deployment in plan.deployments if len(found.get(deployment, ())) < ENOUGH_ALONE]
-    others = tables_elsewhere(header.fingerprint, header.target.threads, note=_told(events)) if short else ()
-    besides = [
+    others = tables_of_others(header.fingerprint, header.target.threads, note=_note(events)) if short else ()
+    own_others = [
         table for table in tables if _deployment(table) not in plan.deployments
     ]  # those of its deployments are readings
     priors: dict[str, LatencyTable] = {}
     for deployment in short:
         prior = choose_prior(
-            deployment.backend, deployment.precision, header.target.device, header.fingerprint, (*besides, *others)
+            deployment.backend, deployment.precision, header.target.device, header.fingerprint, (*own_others, *others)
         )
         if prior is not None:
             priors[prior.name] = prior
-    return KnownRecord(
-        tables=tuple(KnownTable(deployment=deployment, readings=tuple(rows)) for deployment, rows in found.items()),
+    return PriorTablesRecord(
+        tables=tuple(PriorTable(deployment=deployment, observations=tuple(rows)) for deployment, rows in found.items()),
         priors=tuple(
-            KnownTable(
+            PriorTable(
                 deployment=_deployment(table),
-                readings=readings_of(table.rows),
+                observations=observations_of(table.rows),
                 device=table.device,
                 here=table.holds_for(header.fingerprint),
             )
@@ -54,10 +54,10 @@ def known_tables(run: Run, plan: PlanRecord, events: Events) -> KnownRecord:
     )
 
 
-class Elsewhere:
+class OtherDevices:
     """Priors in known.json, each fitted once a run: ``fits`` are those of the run's last record."""
 
-    def __init__(self, tables: Sequence[KnownTable] = (), fits: Sequence[PriorFit] = ()) -> None:
+    def __init__(self, tables: Sequence[PriorTable] = (), fits: Sequence[PriorFit] = ()) -> None:
         self._tables = tuple(tables)
         self._fits = {fit.table: fit for fit in fits}
 
@@ -71,18 +71,18 @@ class Elsewhere:
         mine = [at for at, table in enumerate(self._tables) if table.deployment == deployment or not alike]
         return max(
             mine,
-            key=lambda at: (self._tables[at].deployment == deployment, len(self._tables[at].readings)),
+            key=lambda at: (self._tables[at].deployment == deployment, len(self._tables[at].observations)),
             default=None,
         )
 
     def predictor(self, place: int) -> LatencyPredictor:
         """Predictor of the table at ``place``."""
-        readings = self._tables[place].readings
+        observations = self._tables[place].observations
         if place not in self._fits:
-            made = fit_prior(readings)
+            made = fit_prior(observations)
             self._fits[place] = PriorFit(table=place, costs=made.costs, scales=made.scales)
         fit = self._fits[place]
-        return LatencyPredictor(costs=fit.costs, scales=fit.scales, readings=readings, widths=(), held_out=None)
+        return LatencyPredictor(costs=fit.costs, scales=fit.scales, observations=observations, widths=(), held_out=None)
 
     def words(self, place: int, device: str) -> str:
         """Describe the table at ``place`` in a search for ``device``."""
@@ -90,7 +90,7 @@ class Elsewhere:
         return prior_words(str(table.deployment), table.device, device, table.here)
 
 
-def _told(events: Events) -> Callable[[str], None]:
+def _note(events: Events) -> Callable[[str], None]:
     return lambda words: events.line(f"note: a latency table is not used: {words}")
 
 

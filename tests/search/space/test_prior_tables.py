@@ -10,15 +10,15 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.prediction.predictor import fit_prior
 from edgekd.measure.tables import LatencyTable, TableRow, add_rows, tables_folder
 from edgekd.search.replay import replay
-from edgekd.search.space import known
-from edgekd.search.space.foresight import fitted
-from edgekd.search.space.known import Elsewhere, known_tables
-from edgekd.store.predicted import KnownTable
+from edgekd.search.space import prior_tables as prior_tables_module
+from edgekd.search.space.predicted_filter import fitted
+from edgekd.search.space.prior_tables import OtherDevices, prior_tables
+from edgekd.store.predicted import PriorTable
 from edgekd.store.run import Run
 from edgekd.testing.fakes.device import fake_fingerprint
 from tests.measure.prediction.device_on_paper import some_networks
-from tests.search.conftest import DEPLOYMENTS, F32, INT8, LITERT, FakeSurveyor, latency_us
-from tests.search.space.test_foresight import TIGHT, readings
+from tests.search.conftest import DEPLOYMENTS, F32, INT8, LITERT, FakeAnalyser, latency_us
+from tests.search.space.test_predicted_filter import TIGHT, observations
 
 BEFORE = fake_fingerprint().but(runtimes={"litert": "2.2.0"})
 
@@ -49,9 +49,12 @@ def test_only_deployments_with_few_readings_have_priors(make_lab, own_data):
     keep(25, precision=INT8, fingerprint=BEFORE)
     lab = make_lab(predict=True)
     run = lab.open()
-    found = known_tables(run, lab.plan, SilentEvents())
-    assert {table.deployment: len(table.readings) for table in found.tables} == {DEPLOYMENTS[0]: 30, DEPLOYMENTS[1]: 10}
-    assert [(table.deployment, len(table.readings), table.device) for table in found.priors] == [
+    found = prior_tables(run, lab.plan, SilentEvents())
+    assert {table.deployment: len(table.observations) for table in found.tables} == {
+        DEPLOYMENTS[0]: 30,
+        DEPLOYMENTS[1]: 10,
+    }
+    assert [(table.deployment, len(table.observations), table.device) for table in found.priors] == [
         (DEPLOYMENTS[1], 25, "fake-device"),
         (DEPLOYMENTS[0], 40, "fake-device"),  # of the deployments of which nothing like them is known
     ]
@@ -63,11 +66,11 @@ def test_what_other_deployments_showed_on_the_device_as_it_is_comes_before_other
     keep(40, precision=Precision.DYNAMIC_INT8, device="other", fingerprint=BEFORE)
     lab = make_lab(predict=True)
     run = lab.open()
-    (prior,) = known_tables(run, lab.plan, SilentEvents()).priors
-    assert (len(prior.readings), prior.device, prior.here) == (26, "fake-device", True)
-    assert Elsewhere((prior,)).words(0, "fake-device") == "litert/xnnpack dynamic-int8"
+    (prior,) = prior_tables(run, lab.plan, SilentEvents()).priors
+    assert (len(prior.observations), prior.device, prior.here) == (26, "fake-device", True)
+    assert OtherDevices((prior,)).words(0, "fake-device") == "litert/xnnpack dynamic-int8"
     keep(25, device="other", fingerprint=BEFORE)
-    found = known_tables(run, lab.plan, SilentEvents()).priors
+    found = prior_tables(run, lab.plan, SilentEvents()).priors
     assert [(one.deployment, one.here) for one in found if one.deployment == DEPLOYMENTS[0]] == [
         (DEPLOYMENTS[0], False)
     ]
@@ -79,7 +82,7 @@ def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own
     (torn,) = tables_folder().glob("other-*.json")
     torn.write_text("{")
     lab, heard = make_lab(predict=True), Heard()
-    found = known_tables(lab.open(), lab.plan, heard)
+    found = prior_tables(lab.open(), lab.plan, heard)
     assert len(found.of(DEPLOYMENTS[0])) == 10
     assert found.priors == ()
     assert "a latency table is not used" in heard.lines[0]
@@ -87,19 +90,19 @@ def test_a_table_of_another_device_that_is_torn_takes_nothing_away(make_lab, own
 
 @pytest.mark.slow
 def test_the_order_in_which_a_prior_is_taken():
-    here = {DEPLOYMENTS[0]: readings(30), DEPLOYMENTS[1]: readings(8), DEPLOYMENTS[2]: readings(7)}
-    other = KnownTable(deployment=DEPLOYMENTS[3], readings=tuple(readings(26)))
-    same = KnownTable(deployment=DEPLOYMENTS[1], readings=tuple(readings(25)))
+    here = {DEPLOYMENTS[0]: observations(30), DEPLOYMENTS[1]: observations(8), DEPLOYMENTS[2]: observations(7)}
+    other = PriorTable(deployment=DEPLOYMENTS[3], observations=tuple(observations(26)))
+    same = PriorTable(deployment=DEPLOYMENTS[1], observations=tuple(observations(25)))
 
     def taken(here, *tables):
-        return [(one.deployment, one.prior, one.elsewhere) for one in fitted(here, 100.0, Elsewhere(tables))]
+        return [(one.deployment, one.prior, one.prior_table) for one in fitted(here, 100.0, OtherDevices(tables))]
 
     assert taken(here, other, same) == [
         (DEPLOYMENTS[0], None, None),
         (DEPLOYMENTS[1], None, 1),
         (DEPLOYMENTS[2], 0, None),
     ]
-    few = {DEPLOYMENTS[1]: readings(8), DEPLOYMENTS[2]: readings(7)}
+    few = {DEPLOYMENTS[1]: observations(8), DEPLOYMENTS[2]: observations(7)}
     assert taken(few, other, same) == [(DEPLOYMENTS[1], None, 1), (DEPLOYMENTS[2], None, 0)]
     assert taken(few) == [(DEPLOYMENTS[1], None, None), (DEPLOYMENTS[2], 0, None)]
 
@@ -108,23 +111,25 @@ def test_the_order_in_which_a_prior_is_taken():
 def test_a_search_after_an_upgrade_starts_from_what_was_known_before(make_lab, own_data, monkeypatch):
     """And a replay decides by what was found then, whatever the tables hold by now. A prior is fitted once a run."""
     fits = []
-    monkeypatch.setattr(known, "fit_prior", lambda readings: fits.append(readings) or fit_prior(readings))
-    lab, surveyor = make_lab(target=TIGHT, predict=True), FakeSurveyor()
+    monkeypatch.setattr(
+        prior_tables_module, "fit_prior", lambda observations: fits.append(observations) or fit_prior(observations)
+    )
+    lab, analyser = make_lab(target=TIGHT, predict=True), FakeAnalyser()
     for deployment in DEPLOYMENTS:
         rows = []
         for arch in map(lab.plan.space.at, range(0, 72, 2)):
             plan = CompressionPlan(precision=deployment.precision)
             us = 1.3 * latency_us(Candidate(family="paper", arch=arch, plan=plan, backend=deployment.backend))
-            rows.append(TableRow(kernels=surveyor.kernels(arch), p5_us=us))
+            rows.append(TableRow(kernels=analyser.kernels(arch), p5_us=us))
         keep(36, deployment.backend, deployment.precision, fingerprint=BEFORE, rows=tuple(rows))
     run = lab.open()
-    run.write(known_tables(run, lab.plan, SilentEvents()))
+    run.write(prior_tables(run, lab.plan, SilentEvents()))
     lab.search()
     run = Run.open(lab.folder)
-    from_before = [one for record in run.predictors() for one in record.deployments if one.elsewhere is not None]
+    from_before = [one for record in run.predictors() for one in record.deployments if one.prior_table is not None]
     assert from_before
-    assert all(run.known().priors[one.elsewhere].deployment == one.deployment for one in from_before)
-    assert {fit.table for fit in run.predictors()[-1].priors} >= {one.elsewhere for one in from_before}
+    assert all(run.prior_tables().priors[one.prior_table].deployment == one.deployment for one in from_before)
+    assert {fit.table for fit in run.predictors()[-1].priors} >= {one.prior_table for one in from_before}
     assert any("of fake-device in another state" in line for line in lab.lines)
     for table in tables_folder().glob("*.json"):
         table.unlink()

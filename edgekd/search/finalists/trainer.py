@@ -1,4 +1,4 @@
-"""`Refiner` by the project's recipe: trains a finalist, exports its file, and scores that file."""
+"""`FinalistTrainer` by the project's recipe: trains a finalist, exports its file, and scores that file."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from edgekd.store.run import Run
 from edgekd.students._protocol import Student
 from edgekd.students.student import is_whole, load_student, new_student
 
-__all__ = ["RecipeRefiner"]
+__all__ = ["RecipeTrainer"]
 
 
 @dataclass(frozen=True)
-class RecipeRefiner:
+class RecipeTrainer:
     """Runs the recipe, exports for the candidate's backend, and scores on the device, or in PyTorch for a simulator."""
 
     run: Run
@@ -124,7 +124,7 @@ class RecipeRefiner:
             return calibrating(self.context.recipe), self.context
         recipe, context = cut_to_time(self.context.recipe, self.run.proposals()), self.context
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
-        gap = next((gap for gap in self.run.gaps() if archs.get(gap.trial) == candidate.arch), None)
+        gap = next((gap for gap in self.run.teacher_tunings() if archs.get(gap.trial) == candidate.arch), None)
         if gap is None:
             return recipe, context
         plan = self.run.plan()

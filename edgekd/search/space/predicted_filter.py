@@ -26,29 +26,29 @@ from edgekd.measure.prediction.predictor import ENOUGH_ALONE, LatencyPredictor, 
 from edgekd.search.budget import Budget
 from edgekd.search.space.feasible import p5_budget_us, p5_us
 from edgekd.search.space.filters import Allowed
-from edgekd.search.space.known import Elsewhere
+from edgekd.search.space.prior_tables import OtherDevices
 from edgekd.store.predicted import (
     DeploymentMemory,
     DeploymentPredictor,
-    KnownRecord,
     NetworksRecord,
+    Observation,
     PredictorsRecord,
-    Reading,
+    PriorTablesRecord,
 )
 from edgekd.store.records import Deployment, DeploymentsRecord, FeaturesRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.units import format_bytes
 
-__all__ = ["Foresight", "fit_due", "fitted", "fitted_memory"]
+__all__ = ["PredictedFilter", "fit_due", "fitted", "fitted_memory"]
 
 _FEWEST = 6  # observations of a deployment, below which nothing is fitted
 _GROWN = 4 / 3
 
-Readings = Mapping[Deployment, Sequence[Reading]]
+Observations = Mapping[Deployment, Sequence[Observation]]
 
 
 @dataclass(frozen=True)
-class Foresight:
+class PredictedFilter:
     """Predicted filter, batch by batch. It decides from records alone, so that a replay decides alike."""
 
     run: Run
@@ -64,9 +64,9 @@ class Foresight:
         last = self._last(batch)
         bounded = self._bound_us is not None or self._bound_bytes is not None
         if bounded and (last is None or last.batch < batch):
-            readings = self.readings(trials)
-            if fit_due(readings if self._bound_us is not None else with_memory(readings), last):
-                self._fit(batch, readings, events, budget)
+            observations = self.observations(trials)
+            if fit_due(observations if self._bound_us is not None else with_memory(observations), last):
+                self._fit(batch, observations, events, budget)
         return self.at(batch, trials)
 
     def at(self, batch: int, trials: Sequence[TrialRecord]) -> Allowed:
@@ -75,24 +75,27 @@ class Foresight:
         if last is None:
             return self.allowed
         if last.number not in self._left:
-            readings = self.readings([trial for trial in trials if trial.batch < last.batch])
-            self._left[last.number] = self.left(last.deployments, last.memories, readings, self._elsewhere(last))
+            observations = self.observations([trial for trial in trials if trial.batch < last.batch])
+            self._left[last.number] = self.left(
+                last.deployments, last.memories, observations, self._other_devices(last)
+            )
         left = self._left[last.number]
         return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
 
-    def readings(self, trials: Sequence[TrialRecord]) -> dict[Deployment, list[Reading]]:
+    def observations(self, trials: Sequence[TrialRecord]) -> dict[Deployment, list[Observation]]:
         """Observations of each kept deployment: from earlier work, the reference archs and these trials."""
-        known = self.run.known() or KnownRecord(tables=())
-        found: dict[Deployment, dict[Kernels, Reading]] = {
+        prior_tables = self.run.prior_tables() or PriorTablesRecord(tables=())
+        found: dict[Deployment, dict[Kernels, Observation]] = {
             deployment: {
-                (alike := _alike(reading.kernels)): reading.but(kernels=alike) for reading in known.of(deployment)
+                (alike := _alike(observation.kernels)): observation.but(kernels=alike)
+                for observation in prior_tables.of(deployment)
             }
             for deployment in self.deployments.kept
         }
         seen = [
             (r.deployment, r.arch, r.p5_us.value, _memory_bytes(r.measurement))
             for reference_arch in self.run.reference_archs()
-            for r in reference_arch.readings
+            for r in reference_arch.observations
             if r.p5_us
         ]
         seen += [
@@ -103,19 +106,19 @@ class Foresight:
         for deployment, arch, low, memory in seen:
             if deployment in found and arch in self._networks:
                 kernels = _alike(self._kernels(deployment, arch))
-                found[deployment][kernels] = Reading(kernels=kernels, p5_us=low, memory_bytes=memory)
-        return {deployment: list(readings.values()) for deployment, readings in found.items()}
+                found[deployment][kernels] = Observation(kernels=kernels, p5_us=low, memory_bytes=memory)
+        return {deployment: list(observations.values()) for deployment, observations in found.items()}
 
     def left(
         self,
         fits: Sequence[DeploymentPredictor],
         memories: Sequence[DeploymentMemory],
-        readings: Readings,
-        elsewhere: Elsewhere,
+        observations: Observations,
+        other_devices: OtherDevices,
     ) -> Allowed:
         """Archs that the fits allow on each deployment: by time, then by memory. A fit that allows none is ignored."""
         left: dict[Deployment, tuple[int, ...]] = dict(self.allowed)
-        for one, predictor in zip(fits, _predictors(fits, readings, elsewhere), strict=True):
+        for one, predictor in zip(fits, _predictors(fits, observations, other_devices), strict=True):
             indices = left.get(one.deployment, ())
             networks = [self._kernels(one.deployment, self.plan.space.at(index)) for index in indices]
             found = zip(indices, predictor.predict(networks), predictor.unseen(networks), strict=True)
@@ -143,12 +146,12 @@ class Foresight:
     def _last(self, batch: int) -> PredictorsRecord | None:
         return next((record for record in reversed(self.run.predictors()) if record.batch <= batch), None)
 
-    def _fit(self, batch: int, readings: Readings, events: Events, budget: Budget) -> None:
-        begun, elsewhere = time.monotonic(), self._elsewhere(self._last(batch))
-        fits = () if self._bound_us is None else fitted(readings, self._bound_us, elsewhere)
-        memories = () if self._bound_bytes is None else fitted_memory(readings, self._bound_bytes)
-        fast = self.left(fits, (), readings, elsewhere)
-        left = self.left(fits, memories, readings, elsewhere) if memories else fast
+    def _fit(self, batch: int, observations: Observations, events: Events, budget: Budget) -> None:
+        begun, other_devices = time.monotonic(), self._other_devices(self._last(batch))
+        fits = () if self._bound_us is None else fitted(observations, self._bound_us, other_devices)
+        memories = () if self._bound_bytes is None else fitted_memory(observations, self._bound_bytes)
+        fast = self.left(fits, (), observations, other_devices)
+        left = self.left(fits, memories, observations, other_devices) if memories else fast
 
         def out(of: Allowed, left: Allowed, deployment: Deployment) -> int:
             return len(of.get(deployment, ())) - len(left.get(deployment, ()))
@@ -158,27 +161,27 @@ class Foresight:
             batch=batch,
             deployments=tuple(one.but(removed=out(self.allowed, fast, one.deployment)) for one in fits),
             memories=tuple(one.but(removed=out(fast, left, one.deployment)) for one in memories),
-            priors=elsewhere.fits,
+            priors=other_devices.fits,
             seconds=time.monotonic() - begun,
             ended_s=budget.spent_s(),
         )
         self.run.write(record)
         for one in record.deployments:
-            told = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
-            if one.elsewhere is not None:
-                told += f", from {elsewhere.words(one.elsewhere, self.run.target.device)}"
+            words = f"{one.samples} measured, off by {one.held_out.median:.1%}, by {one.held_out.p95:.1%} at 95 %"
+            if one.prior_table is not None:
+                words += f", from {other_devices.words(one.prior_table, self.run.target.device)}"
             events.line(
                 f"predicted  {one.deployment}: {one.removed:,} of "
-                f"{len(self.allowed.get(one.deployment, ())):,} archs out ({told})"
+                f"{len(self.allowed.get(one.deployment, ())):,} archs out ({words})"
             )
         for memory in record.memories:
             of = len(fast.get(memory.deployment, ()))
-            told = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
-            events.line(f"predicted  {memory.deployment}: {memory.removed:,} of {of:,} archs out ({told})")
+            words = f"for memory; {memory.fit.samples} measured, off by {format_bytes(memory.fit.error_bytes)} at 90 %"
+            events.line(f"predicted  {memory.deployment}: {memory.removed:,} of {of:,} archs out ({words})")
 
-    def _elsewhere(self, last: PredictorsRecord | None) -> Elsewhere:
-        known = self.run.known() or KnownRecord(tables=())
-        return Elsewhere(known.priors, last.priors if last is not None else ())
+    def _other_devices(self, last: PredictorsRecord | None) -> OtherDevices:
+        prior_tables = self.run.prior_tables() or PriorTablesRecord(tables=())
+        return OtherDevices(prior_tables.priors, last.priors if last is not None else ())
 
     @cached_property
     def _bound_us(self) -> float | None:
@@ -197,19 +200,19 @@ class Foresight:
         return dict(zip(map(self.plan.space.at, self.features.indices), record.unpacked(), strict=False))
 
     @cached_property
-    def _besides(self) -> dict[Deployment, Kernels]:
+    def _extra_kernels(self) -> dict[Deployment, Kernels]:
         """Extra kernels in files of each deployment, beside their arch's own: scaling of the input, for example."""
         found: dict[Deployment, Kernels] = {}
-        for reading in (
-            reading for reference_arch in self.run.reference_archs() for reading in reference_arch.readings
+        for observation in (
+            observation for reference_arch in self.run.reference_archs() for observation in reference_arch.observations
         ):
-            if reading.kernels and reading.arch in self._networks and reading.deployment not in found:
-                more = Counter(reading.kernels) - Counter(self._networks[reading.arch])
-                found[reading.deployment] = tuple(more.elements())
+            if observation.kernels and observation.arch in self._networks and observation.deployment not in found:
+                more = Counter(observation.kernels) - Counter(self._networks[observation.arch])
+                found[observation.deployment] = tuple(more.elements())
         return found
 
     def _kernels(self, deployment: Deployment, arch: Arch) -> Kernels:
-        return (*self._besides.get(deployment, ()), *self._networks[arch])
+        return (*self._extra_kernels.get(deployment, ()), *self._networks[arch])
 
 
 def _alike(kernels: Kernels) -> Kernels:
@@ -217,27 +220,29 @@ def _alike(kernels: Kernels) -> Kernels:
     return tuple(sorted(kernels))
 
 
-def fit_due(readings: Readings, last: PredictorsRecord | None) -> bool:
+def fit_due(observations: Observations, last: PredictorsRecord | None) -> bool:
     """Tell whether some deployment has enough new observations for a fit."""
     before = dict[Deployment, int]()
     if last is not None:
         before = {one.deployment: one.samples for one in last.deployments} or {
             one.deployment: one.fit.samples for one in last.memories
         }
-    return any(len(found) >= max(_FEWEST, _GROWN * before.get(deployment, 0)) for deployment, found in readings.items())
+    return any(
+        len(found) >= max(_FEWEST, _GROWN * before.get(deployment, 0)) for deployment, found in observations.items()
+    )
 
 
-def with_memory(readings: Readings) -> Readings:
+def with_memory(observations: Observations) -> Observations:
     """Return the observations that include memory."""
     return {
-        deployment: [one for one in found if one.memory_bytes is not None] for deployment, found in readings.items()
+        deployment: [one for one in found if one.memory_bytes is not None] for deployment, found in observations.items()
     }
 
 
-def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[DeploymentMemory, ...]:
+def fitted_memory(observations: Observations, bound_bytes: float) -> tuple[DeploymentMemory, ...]:
     """Memory fits of every deployment that has enough observations."""
     made = []
-    for deployment, found in with_memory(readings).items():
+    for deployment, found in with_memory(observations).items():
         if len(found) >= _FEWEST:
             fit = fit_memory([one.kernels for one in found], [float(one.memory_bytes or 0) for one in found])
             made.append(DeploymentMemory(deployment=deployment, fit=fit, bound_bytes=bound_bytes, removed=0))
@@ -245,40 +250,40 @@ def fitted_memory(readings: Readings, bound_bytes: float) -> tuple[DeploymentMem
 
 
 def _memory_bytes(measurement: Measurement | None) -> int | None:
-    told = measurement.memory_bytes if measurement else None
-    return None if told is None else int(told)
+    found_bytes = measurement.memory_bytes if measurement else None
+    return None if found_bytes is None else int(found_bytes)
 
 
-def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[DeploymentPredictor, ...]:
+def fitted(observations: Observations, bound_us: float, other_devices: OtherDevices) -> tuple[DeploymentPredictor, ...]:
     """Latency fits of every deployment that has enough observations, the one with most first.
 
     A deployment with few has a prior: a table of the same deployment from another device, or the first deployment here
     if that has enough, or any table from another device, or else the first deployment.
     """
     order = sorted(
-        (deployment for deployment in readings if len(readings[deployment]) >= _FEWEST),
-        key=lambda deployment: -len(readings[deployment]),
+        (deployment for deployment in observations if len(observations[deployment]) >= _FEWEST),
+        key=lambda deployment: -len(observations[deployment]),
     )
     records = list[DeploymentPredictor]()
     first: LatencyPredictor | None = None
     for deployment in order:
-        few = len(readings[deployment]) < ENOUGH_ALONE
-        here = first is not None and len(first.readings) >= ENOUGH_ALONE
-        place = elsewhere.place(deployment, alike=here) if few else None
+        few = len(observations[deployment]) < ENOUGH_ALONE
+        here = first is not None and len(first.observations) >= ENOUGH_ALONE
+        place = other_devices.place(deployment, alike=here) if few else None
         prior = first if few else None
-        made = fit_predictor(readings[deployment], prior if place is None else elsewhere.predictor(place))
+        made = fit_predictor(observations[deployment], prior if place is None else other_devices.predictor(place))
         first = first or made
         assert made.held_out is not None
         records.append(
             DeploymentPredictor(
                 deployment=deployment,
-                samples=len(readings[deployment]),
+                samples=len(observations[deployment]),
                 costs=made.costs,
                 scales=made.scales,
                 widths=made.widths,
                 held_out=made.held_out,
                 prior=0 if prior is not None and place is None else None,
-                elsewhere=place,
+                prior_table=place,
                 bound_us=bound_us,
                 removed=0,
             )
@@ -287,7 +292,7 @@ def fitted(readings: Readings, bound_us: float, elsewhere: Elsewhere) -> tuple[D
 
 
 def _predictors(
-    fits: Sequence[DeploymentPredictor], readings: Readings, elsewhere: Elsewhere
+    fits: Sequence[DeploymentPredictor], observations: Observations, other_devices: OtherDevices
 ) -> list[LatencyPredictor]:
     made = list[LatencyPredictor]()
     for one in fits:
@@ -296,10 +301,10 @@ def _predictors(
             LatencyPredictor(
                 costs=one.costs,
                 scales=one.scales,
-                readings=tuple(readings[one.deployment]),
+                observations=tuple(observations[one.deployment]),
                 widths=one.widths,
                 held_out=one.held_out,
-                prior=prior if one.elsewhere is None else elsewhere.predictor(one.elsewhere),
+                prior=prior if one.prior_table is None else other_devices.predictor(one.prior_table),
             )
         )
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.events import SilentEvents
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.space import Arch, Axis, Space
-from edgekd.search.space.survey import survey
+from edgekd.search.space.analysis import analyse_space
 from edgekd.store.records import FeaturesRecord
 
 
@@ -32,30 +32,30 @@ def depths(record: FeaturesRecord) -> list[int]:
 
 
 def test_a_small_space_is_looked_at_whole() -> None:
-    surveyor = Counted()
-    record = survey(space(3), surveyor, 64, 0, SilentEvents())
+    analyser = Counted()
+    record = analyse_space(space(3), analyser, 64, 0, SilentEvents())
     assert record.indices == tuple(range(64))
-    assert [surveyor.archs[place - 1] for place in depths(record)] == list(space(3))
+    assert [analyser.archs[place - 1] for place in depths(record)] == list(space(3))
 
 
 def test_of_a_space_beyond_64_bits_a_part_and_both_ends() -> None:
-    huge, surveyor = space(50), Counted()
-    record = survey(huge, surveyor, 20, 7, SilentEvents())
+    huge, analyser = space(50), Counted()
+    record = analyse_space(huge, analyser, 20, 7, SilentEvents())
     assert huge.size == record.space_size == 4**50
     assert len(set(record.indices)) == 20
     assert record.indices == tuple(sorted(record.indices))
     assert (record.indices[0], record.indices[-1]) == (0, huge.size - 1)
-    assert [surveyor.archs[place - 1] for place in depths(record)] == [huge.at(index) for index in record.indices]
+    assert [analyser.archs[place - 1] for place in depths(record)] == [huge.at(index) for index in record.indices]
     assert FeaturesRecord.model_validate_json(record.model_dump_json()) == record
-    assert survey(huge, Counted(), 20, 7, SilentEvents()).indices == record.indices
-    assert survey(huge, Counted(), 20, 8, SilentEvents()).indices != record.indices
+    assert analyse_space(huge, Counted(), 20, 7, SilentEvents()).indices == record.indices
+    assert analyse_space(huge, Counted(), 20, 8, SilentEvents()).indices != record.indices
 
 
 def test_a_slow_family_is_looked_at_as_long_as_there_is_time() -> None:
-    surveyor = Counted()
-    record = survey(space(5), surveyor, 400, 0, SilentEvents(), late=lambda: len(surveyor.archs) >= 100)
+    analyser = Counted()
+    record = analyse_space(space(5), analyser, 400, 0, SilentEvents(), late=lambda: len(analyser.archs) >= 100)
     assert len(record.indices) == len(record.features) == 100
     assert (record.indices[0], record.indices[-1]) == (0, 4**5 - 1)
     assert max(b - a for a, b in zip(record.indices, record.indices[1:], strict=False)) < 80  # all over the space
-    few = survey(space(5), Counted(), 400, 0, SilentEvents(), late=lambda: True)
+    few = analyse_space(space(5), Counted(), 400, 0, SilentEvents(), late=lambda: True)
     assert len(few.indices) == 32
