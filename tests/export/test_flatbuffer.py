@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.deployable import Deployable
+from edgekd.export.io_wrapper import IOWrapper
 from edgekd.export.tflite.flatbuffer import (
     add_operator,
     add_tensor,
@@ -18,7 +18,7 @@ from edgekd.export.tflite.flatbuffer import (
     set_metadata,
     write_model,
 )
-from edgekd.export.tflite.io_wrapper import give_outside
+from edgekd.export.tflite.io_wrapper import add_io_wrapper
 from tests.export.conftest import student_of
 
 
@@ -68,7 +68,7 @@ def test_the_outside_goes_around_the_first_graph() -> None:
     graph.tensors[0].shape = np.asarray([1, 16, 16, 3], np.int32)
     graph.outputs = np.asarray([add_tensor(model, "y", [1, 10], types.FLOAT32)], np.int32)
     add_operator(model, "RESHAPE", [0], [int(graph.outputs[0])], at=0)
-    give_outside(model, Deployable(student, ExportOptions(input="uint8")))
+    add_io_wrapper(model, IOWrapper(student, ExportOptions(input="uint8")))
     assert [graph.tensors[int(at)].name for at in (*graph.inputs, *graph.outputs)] == ["image", "logits"]
     assert operator_name(model, graph.operators[0]) == "DEQUANTIZE"
     assert (body.tensors[0].name, body.operators) == ("body", [])
