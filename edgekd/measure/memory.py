@@ -37,7 +37,7 @@ def predict_memory(fit: MemoryFit, kernels: Kernels) -> tuple[float, float, floa
 def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> MemoryFit:
     """Fit measured bytes. Raises ValueError on fewer than six networks."""
     if len(networks) < _FEWEST or len(networks) != len(measured_bytes):
-        raise ValueError(f"{len(networks)} networks and {len(measured_bytes)} readings: {_FEWEST} of each at least")
+        raise ValueError(f"{len(networks)} networks and {len(measured_bytes)} measurements: {_FEWEST} of each at least")
     design = np.array([(1.0, *_counts(kernels)) for kernels in networks])
     found = np.array(measured_bytes, dtype=np.float64)
     errors = []

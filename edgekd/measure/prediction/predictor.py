@@ -140,7 +140,7 @@ def fit_predictor(
     from scipy.stats import spearmanr  # half a second, for a fit alone
 
     if len(observations) < FEWEST:
-        raise ValueError(f"{len(observations)} readings: a predictor is fitted to {FEWEST} at least")
+        raise ValueError(f"{len(observations)} observations: a predictor is fitted to {FEWEST} at least")
     whole = _fitted(observations, prior)
     count = len(observations)
     folds = np.random.default_rng(seed).permutation(np.arange(count) % min(_FOLDS, count))
@@ -171,7 +171,7 @@ def fit_prior(observations: Sequence[Observation]) -> LatencyPredictor:
     Raises ValueError on fewer than four observations.
     """
     if len(observations) < FEWEST:
-        raise ValueError(f"{len(observations)} readings: a predictor is fitted to {FEWEST} at least")
+        raise ValueError(f"{len(observations)} observations: a predictor is fitted to {FEWEST} at least")
     return _fitted(observations, None)
 
 

@@ -32,7 +32,7 @@ def prior_tables(run: Run, plan: PlanRecord, events: Events) -> PriorTablesRecor
     others = tables_of_others(header.fingerprint, header.target.threads, note=_note(events)) if short else ()
     own_others = [
         table for table in tables if _deployment(table) not in plan.deployments
-    ]  # those of its deployments are readings
+    ]  # those of its deployments are observations
     priors: dict[str, LatencyTable] = {}
     for deployment in short:
         prior = choose_prior(
