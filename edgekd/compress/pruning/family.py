@@ -114,7 +114,7 @@ class Pruned(Record):
         from edgekd.compress.pruning.relaxed import MaskedChannels, RelaxedPruned
 
         anatomy, choices = _anatomy(self, spec), {axis.name: axis.choices for axis in self.space(spec).axes}
-        model = copy.deepcopy(anatomy.model)
+        model = copy.deepcopy(anatomy.model).requires_grad_(True)  # read from a file, it is frozen
         modules = dict(model.named_modules())
         for layer in (cut.layer for group in anatomy.groups for cut in group.cuts):
             if isinstance(modules[layer], nn.GroupNorm | nn.LayerNorm):

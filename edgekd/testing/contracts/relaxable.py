@@ -2,7 +2,8 @@
 
 - with all weight on one arch, the relaxed network computes what the extracted module does, at 1e-5;
 - what is extracted is built as the family builds that arch, in eval mode, and shares no memory with the network;
-- a gradient reaches the weight of every choice of every axis that has more than one;
+- every weight of the relaxed network is trained, and a gradient reaches the weight of every choice of every axis that
+  has more than one;
 - pieces cover the arch: multiply-adds, bytes and weights add up to what is counted from its graph, exactly.
 """
 
@@ -72,6 +73,10 @@ class RelaxableContract:
                         part.weight.uniform_(0.5, 2.0)
                         part.bias.normal_()
         return network.eval()
+
+    def test_every_weight_is_trained(self, make_family: Callable[[], Any], spec: TaskSpec) -> None:
+        frozen = [name for name, weight in make_family().relaxed(spec).named_parameters() if not weight.requires_grad]
+        assert not frozen, f"these weights of the supernet are frozen: {frozen[:3]}"
 
     def test_one_arch_is_the_extracted_one(self, network: Any, space: Space, spec: TaskSpec, archs: list[Arch]) -> None:
         images = torch.randn((3, *spec.input.shape), generator=torch.Generator().manual_seed(1))
