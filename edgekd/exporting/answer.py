@@ -59,7 +59,7 @@ class ExportedFile(Record):
         elif self.chosen_by is not None:
             parts.append(f"{self.chosen_by:.1%} validation")
         if self.latency_us is not None:
-            parts.append(f"{format_us(self.latency_us)} low")
+            parts.append(f"{format_us(self.latency_us)} p5")
         if self.parity is not None:
             parts.append(f"parity {self.parity.agree} of {self.parity.samples}")
         if self.outcome == "written" and self.bundle is not None:

@@ -48,10 +48,10 @@ def test_one_bar_for_the_budget_and_one_for_the_present_step(screen: Screen) -> 
 def test_a_step_s_bar_goes_when_the_next_one_begins(screen: Screen) -> None:
     screen.bars.progress("filters", 112, 360)
     screen.bars.progress("deployments", 1, 4, "process 3 15/15")
-    screen.bars.progress("searching", 4, 0, "~96.7 % @ 5.51 us low")
+    screen.bars.progress("searching", 4, 0, "~96.7 % @ 5.51 us p5")
     (only,) = screen.lines()
     assert only.startswith("searching")
-    assert " 4 ~96.7 % @ 5.51 us low" in only
+    assert " 4 ~96.7 % @ 5.51 us p5" in only
 
 
 def test_nothing_is_cut_at_eighty_columns_that_could_stand_whole(screen: Screen) -> None:

@@ -459,7 +459,7 @@ def test_cautions_and_the_model_as_it_came_stand_beside_the_certificate(write: W
         certificate=read_record(path, Certificate),
         bundle=None,
         report=run.folder / "report.html",
-        own="own model  97.0% test, 85 us low, 18 KiB -> 94.0% test, 40 us low, 5 KiB",
+        own="own model  97.0% test, 85 us p5, 18 KiB -> 94.0% test, 40 us p5, 5 KiB",
     )
     assert "caution    hardly better than chance: 8.3%" in answer.lines()
     assert any(line.startswith("own model  97.0%") for line in answer.lines())

@@ -168,5 +168,5 @@ def beside_own(run: Run, certificate: Certificate) -> str:
 
 def _figures_text(accuracy: float, low: float | None, size_bytes: int | None) -> str:
     parts = [f"{accuracy:.1%} test"]
-    parts += [f"{format_us(low)} low"] if low is not None else ["runs nowhere there"]
+    parts += [f"{format_us(low)} p5"] if low is not None else ["runs nowhere there"]
     return ", ".join([*parts, *([format_bytes(size_bytes)] if size_bytes else [])])

@@ -316,7 +316,7 @@ class _Rounds:
 def _round_line(record: RoundRecord) -> str:
     best = record.best
     low = find_figure(best.figures, "latency.p5") if best else None
-    speed = f"{format_us(low.value)} low on {best.backend}" if best and low else "runs nowhere"
+    speed = f"{format_us(low.value)} p5 on {best.backend}" if best and low else "runs nowhere"
     score = f"{record.accuracy.value:.1%}" if record.accuracy else "not scored"
     answer = best.verdict.answer.value if best else "unknown"
     return f"round {record.number:<4} {record.arch}: {score} validation, {speed}: {answer}"

@@ -309,4 +309,4 @@ def _note(trial: TrialRecord) -> str:
         return f"{trial.outcome} {trial.detail}"
     score = f"~{100 * trial.accuracy.value:.1f} %" if trial.accuracy else f"{trial.outcome} ({trial.detail})"
     kind = "" if low.kind is EvidenceKind.MEASURED else f" ({low.kind.value})"
-    return f"{score} @ {format_us(low.value)} low{kind}"
+    return f"{score} @ {format_us(low.value)} p5{kind}"
