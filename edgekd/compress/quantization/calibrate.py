@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.ladder import problems_with, weight_limit
-from edgekd.compress.quantization.observe import BINS, Observation, observe
+from edgekd.compress.quantization.observe import BINS, ObservedRange, observe
 from edgekd.compress.quantization.placement import float_operators, kept_operators
 from edgekd.compress.quantization.rules import RoundingPoints, points_of
 from edgekd.compress.quantization.tables import on_grid, table_encodings
@@ -132,7 +132,7 @@ def activation_encoding(low: float, high: float, kind: TensorType = A8) -> Encod
     return Encoding(bits=kind.bits, scale=(scale,), zero_point=(zero_point,))
 
 
-def _raw_encoding(spec: InputSpec, seen: Observation) -> Encoding | None:
+def _raw_encoding(spec: InputSpec, seen: ObservedRange) -> Encoding | None:
     """Return the encoding whose integers are the raw bytes less 128: lossless, and normalisation costs nothing.
 
     None if the bytes have no such encoding, or if it would clip tensors that share the input's encoding (features
@@ -147,7 +147,7 @@ def _raw_encoding(spec: InputSpec, seen: Observation) -> Encoding | None:
     return Encoding(bits=8, scale=(scale,), zero_point=(round(spec.mean[0]) - 128,))
 
 
-def _range(entry: Observation, method: Method, percentile: float, kind: TensorType) -> tuple[float, float]:
+def _range(entry: ObservedRange, method: Method, percentile: float, kind: TensorType) -> tuple[float, float]:
     total = float(entry.counts.sum())
     if method == "minmax" or entry.high <= entry.low or not total:
         return entry.low, entry.high

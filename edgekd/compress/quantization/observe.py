@@ -14,14 +14,14 @@ from torch import Tensor
 from edgekd.compress.quantization.rules import RoundingPoints
 from edgekd.students.graph import Traced, execute
 
-__all__ = ["Observation", "observe"]
+__all__ = ["ObservedRange", "observe"]
 
 BINS = 2048
 _BATCH = 64
 
 
 @dataclass
-class Observation:
+class ObservedRange:
     """Range of a group of tensors that share an encoding. ``counts`` are over equal bins from ``low`` to ``high``."""
 
     low: float = 0.0  # zero is always inside: padding and ReLU produce it
@@ -29,12 +29,12 @@ class Observation:
     counts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
 
 
-def observe(traced: Traced, points: RoundingPoints, inputs: Tensor, *, histogram: bool) -> Mapping[str, Observation]:
+def observe(traced: Traced, points: RoundingPoints, inputs: Tensor, *, histogram: bool) -> Mapping[str, ObservedRange]:
     """Return the observation of each group over normalised inputs (N, C, H, W). Two passes for a histogram.
 
     The program must have a dynamic batch, or N be 1. Raises ValueError for values that aren't finite.
     """
-    seen: dict[str, Observation] = {group: Observation() for group in sorted(set(points.group.values()))}
+    seen: dict[str, ObservedRange] = {group: ObservedRange() for group in sorted(set(points.group.values()))}
 
     def extremes(key: str, value: Any) -> Any:
         if key in points.group:
