@@ -17,7 +17,7 @@ def test_what_takes_too_much_by_analysis_is_never_tried(edgekd):
     done = edgekd("search", "project.yaml", "--run", "run")
     assert done.returncode == 0, done.stderr
     run = edgekd.folder / "run"
-    (report,) = json.loads((run / "masks.json").read_text())["masks"]
+    (report,) = json.loads((run / "filters.json").read_text())["filters"]
     assert (report["name"], report["kind"], report["removed"]) == ("memory.model", "analytic", 1)
     assert report["asks"] == "weights and peak activations <= 16 MiB + 1 MiB"
 
@@ -40,7 +40,7 @@ connection: {kind: local, limits: {memory: 64 MiB}}
     assert done.returncode == 0, done.stderr
     run = edgekd.folder / "run"
     assert (
-        json.loads((run / "masks.json").read_text())["masks"] == []
+        json.loads((run / "filters.json").read_text())["filters"] == []
     )  # no budget, and so nothing is counted against it
     trials = [json.loads(path.read_text()) for path in sorted(run.glob("trials/*.json"))]
     found = {trial["candidate"]["arch"]["width1"]: trial["outcome"] for trial in trials}

@@ -111,7 +111,7 @@ def test_the_teacher_must_be_open(student, context, tmp_path):
     assert "provides only logits" in problem.message
     assert "kind torch, train" in problem.remedy
     (problem,) = DataFree().check(student, context(tmp_path, teacher=None))
-    assert "no teacher" in problem.message
+    assert "a teacher is needed" in problem.message
 
 
 def test_what_the_teacher_must_have(student, open_context, open_teacher, tmp_path):
