@@ -129,6 +129,7 @@ def test_tables_go_out_and_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert api.tables().tables == (kept,)
 
 
+@pytest.mark.slow
 def test_what_this_computer_is(tmp_path: Path) -> None:
     assert api.probe("this-computer").fingerprint.cores >= 1
     assert "this-computer" in {line.name for line in api.devices().devices}

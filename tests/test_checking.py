@@ -60,6 +60,7 @@ def test_a_place_where_no_run_can_be_is_said_before_the_device_is_opened(project
         run_project("search", project(), None, tmp_path / "mine", None, None, SilentEvents())
 
 
+@pytest.mark.slow
 def test_pictures_are_decoded_before_anything_else_is_looked_at(project, tmp_path):
     rng, told = np.random.default_rng(0), list[tuple[str, str]]()
     for at in range(60):
@@ -214,6 +215,7 @@ def test_a_precision_that_the_recipe_ends_in_is_no_mistake(project):
     assert [str(deployment.precision.value) for deployment in answer.deployments] == ["int8"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [api.check, api.search])
 def test_what_is_to_stay_in_float_must_be_there(run, project):
     path = changed(project(), ("search:", "  - quantize: {precision: int8, keep_float: [head, stm]}\nsearch:"))
@@ -221,6 +223,7 @@ def test_what_is_to_stay_in_float_must_be_there(run, project):
         run(path, events=SilentEvents())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [api.check, api.search])
 def test_a_fully_integer_target_has_no_place_for_operators_in_float(run, project, tmp_path):
     path = project()

@@ -285,6 +285,7 @@ def test_what_is_misspelt_inside_options_is_told_where_it_stands(
     assert f"did you mean {words}" in str(problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["search", "compress", "distill"])
 def test_a_file_that_cannot_be_read_is_refused_before_anything_heavy_is_imported(tmp_path: Path, command: str) -> None:
     write(tmp_path, PROJECT.replace("task: {", "task: {{"))

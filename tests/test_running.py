@@ -39,6 +39,7 @@ class Lines(SilentEvents):
         self.said.append(text)
 
 
+@pytest.mark.slow
 def test_a_floor_from_validation_that_is_carved_out_of_training_is_said(own_model: Path) -> None:
     events = Lines()
     project = with_floor("compress", read_project(own_model / "project.yaml"), events)

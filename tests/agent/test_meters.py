@@ -93,6 +93,7 @@ def rapl(root: Path, zone: str = "intel-rapl:0", name: str = "package-0", wraps_
     return place / "energy_uj"
 
 
+@pytest.mark.slow
 def test_rapl_of_two_packages(tmp_path: Path) -> None:
     first, second = rapl(tmp_path), rapl(tmp_path, "intel-rapl:1", "package-1")
     rapl(tmp_path, "intel-rapl:0:0", "core")
@@ -108,6 +109,7 @@ def test_rapl_of_two_packages(tmp_path: Path) -> None:
     assert seen.readings > 20
 
 
+@pytest.mark.slow
 def test_a_counter_that_wraps(tmp_path: Path) -> None:
     counter = rapl(tmp_path, wraps_uj=1_000_000)
     with playing(lambda seconds: put(counter, int(8.0e6 * seconds) % 1_000_000)):
@@ -157,6 +159,7 @@ def ina(root: Path, number: int = 0, chip: str = "ina226", **files: object) -> P
     return place
 
 
+@pytest.mark.slow
 def test_a_sensor_of_power(tmp_path: Path) -> None:
     ina(tmp_path, 0, "coretemp", temp1_input=40000)
     place = ina(tmp_path, 3, power1_input=0)
@@ -172,6 +175,7 @@ def three_channels(root: Path, *labels: str) -> None:
     ina(root, 0, "ina3221", **volts, **amperes, **{f"in{n}_label": label for n, label in enumerate(labels, 1)})
 
 
+@pytest.mark.slow
 def test_channels_are_never_added(tmp_path: Path) -> None:
     three_channels(tmp_path)
     with pytest.raises(MeterError, match=r"several: name one .* \(ina3221 \(hwmon0\)/1, .*/2, .*/3\)"):
@@ -188,11 +192,13 @@ def test_what_feeds_the_others_is_the_whole(tmp_path: Path) -> None:
     assert watched(open_meter("hwmon", "ina3221/VDD_SOC", root=str(tmp_path))).watts == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_moment_and_a_while_of_one_channel_count_once(tmp_path: Path) -> None:
     ina(tmp_path, 0, power1_input=3_000_000, power1_average=3_000_000)
     assert watched(open_meter("hwmon", root=str(tmp_path))).watts == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_a_package_told_by_two_ways_counts_once(tmp_path: Path) -> None:
     first, second = rapl(tmp_path), rapl(tmp_path, "intel-rapl-mmio:0", "package-0")
 
@@ -206,6 +212,7 @@ def test_a_package_told_by_two_ways_counts_once(tmp_path: Path) -> None:
     assert meter.name == "RAPL, 1 package"
 
 
+@pytest.mark.slow
 def test_one_of_several_sensors(tmp_path: Path) -> None:
     ina(tmp_path, 0, power1_input=1_000_000)
     ina(tmp_path, 1, power1_input=2_000_000)
@@ -214,6 +221,7 @@ def test_one_of_several_sensors(tmp_path: Path) -> None:
     assert watched(open_meter("hwmon", "hwmon1", root=str(tmp_path))).watts == pytest.approx(2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -238,6 +246,7 @@ def test_a_sensor_that_goes_away(tmp_path: Path) -> None:
         watch.stop()
 
 
+@pytest.mark.slow
 def test_a_slow_sensor_of_a_changing_power(tmp_path: Path) -> None:
     place = ina(tmp_path, power1_input=0)
     with (
@@ -267,6 +276,7 @@ def test_a_battery_that_charges(tmp_path: Path) -> None:
         open_meter("battery", scale=1e-6, root=str(tmp_path)).watch()
 
 
+@pytest.mark.slow
 def test_an_external_meter(tmp_path: Path) -> None:
     log = tmp_path / "meter.log"
     log.write_text("1.0 99.0\n")  # of long ago
@@ -280,6 +290,7 @@ def test_an_external_meter(tmp_path: Path) -> None:
     assert seen.watts == pytest.approx(6.005, rel=0.01)
 
 
+@pytest.mark.slow
 def test_an_external_meters_file_that_ends_inside_a_line(tmp_path: Path) -> None:
     log = tmp_path / "meter.log"
     log.write_text("1.0 99.0\n2.0 9")  # of long ago too
@@ -304,6 +315,7 @@ def test_an_external_meter_that_says_something_else(tmp_path: Path) -> None:
         watch.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watts", ["nan", "5048.0", "-3.0"])
 def test_an_external_meter_of_another_unit(tmp_path: Path, watts: str) -> None:
     log = tmp_path / "meter.log"

@@ -107,6 +107,7 @@ def test_a_budget_that_is_only_reported_fails_nothing(bundle: Path, make_device:
     assert check(report, "energy.per_inference").answer.value == "reported only"
 
 
+@pytest.mark.slow
 def test_a_bundle_cannot_say_what_to_start(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\ntouch started\n")

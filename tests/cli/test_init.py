@@ -70,6 +70,7 @@ def test_a_model_gets_the_values_that_export_gives_it(tmp_path: Path, kind: str,
     assert project.export.input == export  # what the model's values can be
 
 
+@pytest.mark.slow
 def test_pictures_for_a_model_are_read_as_pictures(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file

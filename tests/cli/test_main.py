@@ -209,6 +209,7 @@ def test_json_answers_name_their_schema(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(capsys.readouterr().out)["schema"] == "edgekd.targets/1"
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_is_no_error() -> None:
     done = subprocess.run(
         f"{sys.executable} -m edgekd.cli.main devices list --format json | head -c 1",
@@ -318,6 +319,7 @@ def test_help_answers_at_once() -> None:
     assert helped - bare < 0.3
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_is_like_one_that_nobody_reads() -> None:
     command = f"{sys.executable} -m edgekd.cli.main devices list"
     done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, timeout=60, check=False)

@@ -145,6 +145,7 @@ def test_a_precision_that_is_not_there_offers_the_nearest(own_data, capsys):
     assert "dynamic-int8" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_unfit_file_refuses_none_of_the_others(own_data, monkeypatch):
     estimated = ONNXRUNTIME_CPU.but(runtime=RuntimeSpec(name="npu"), can={"simulate"})
     with_npu = {**backends.BACKENDS, estimated.name: estimated}  # can't be measured, so that it has no row

@@ -38,6 +38,7 @@ def test_what_never_asks_whether_to_stop_is_stopped_all_the_same() -> None:
             threading.Event().wait(60)
 
 
+@pytest.mark.slow
 def test_whoever_heard_it_gets_the_time_to_finish() -> None:
     with StopFlag(lambda _text: None, patience_s=0.05) as stop:
         os.kill(os.getpid(), signal.SIGINT)
@@ -55,6 +56,7 @@ def test_an_interruption_that_a_library_swallows_comes_again(monkeypatch: pytest
                 threading.Event().wait(60)
 
 
+@pytest.mark.slow
 def test_nothing_is_interrupted_after_the_end() -> None:
     before = signal.getsignal(signal.SIGALRM)
     with StopFlag(lambda _text: None, patience_s=0.05):
@@ -63,6 +65,7 @@ def test_nothing_is_interrupted_after_the_end() -> None:
     assert signal.getsignal(signal.SIGALRM) is before
 
 
+@pytest.mark.slow
 def test_the_clean_up_after_a_second_signal_is_not_interrupted_by_the_clock() -> None:
     with StopFlag(lambda _text: None, patience_s=0.05):
         os.kill(os.getpid(), signal.SIGINT)

@@ -34,6 +34,7 @@ def test_lines_come_one_by_one_however_they_are_cut(open_links: list[PipeLink]) 
     assert [link.receive(10, 100) for _ in range(3)] == [b"one", b"two", b"three"]
 
 
+@pytest.mark.slow
 def test_a_late_answer(open_links: list[PipeLink]) -> None:
     link = started("import time; time.sleep(3600)", open_links)
     with pytest.raises(DeviceUnreachable, match=r"did not answer within 0\.2 s"):

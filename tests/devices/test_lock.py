@@ -25,6 +25,7 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
     DeviceLock("board", tmp_path).release()
 
 
+@pytest.mark.slow
 def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys; from edgekd.devices.lock import DeviceLock;"

@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from edgekd.devices.zipapp import agent_path, build_agent
 
 ALLOWED = {"numpy", "onnxruntime", "openvino", "ai_edge_litert", "edgekd"}
@@ -32,6 +34,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.slow
 def test_it_stands_alone_on_python_3_8() -> None:
     lines = 0
     for name, text in sources().items():

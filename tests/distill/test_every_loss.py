@@ -72,6 +72,7 @@ def test_no_family_is_left_out():
     assert {family for family, _ in FAMILIES.values()} == set(plugins.names("edgekd.families"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", TEACHERS)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("loss", LOSSES)
@@ -108,6 +109,7 @@ def test_trains_or_says_why_not(loss, family, whose, students, context, tmp_path
     assert torch.equal(load_student(tmp_path / "saved").module(images), trained.module(images))
 
 
+@pytest.mark.slow
 def test_what_fits_a_network_is_not_refused(students, context, tmp_path):
     """Or the test above could pass by refusals alone."""
     given = context(tmp_path, teacher=OpenBarTeacher())

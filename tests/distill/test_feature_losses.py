@@ -44,6 +44,7 @@ def test_stages_of_a_network_are_found(student, teacher):
     assert own.classifier == "head"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [True, False])
 def test_the_teacher_is_asked_once_for_logits_and_activations(student, context, teacher, task, tmp_path, cache):
     given = context(tmp_path)
@@ -129,6 +130,7 @@ def test_a_teacher_of_logits_alone_is_refused(student, context, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_weight_that_changes_moves_with_the_epochs(student, context, tmp_path):
     ramp = {"weight": {"from": 0.0, "to": 1.0, "start": 0.0, "end": 0.5}}
     stage = Distill(**QUICK, loss={"fitnet": ramp, "kd": {"temperature": {"from": 8, "to": 2}}})
@@ -152,6 +154,7 @@ def test_each_term_says_how_hard_it_pulls(student, context, tmp_path):
     assert all(share > 0 for point in curve for share in point.shares.values())
 
 
+@pytest.mark.slow
 def test_a_share_is_the_length_of_a_terms_own_gradient(student, context, tmp_path):
     """One step: the shares told are those of gradients taken one term at a time."""
     stage = Distill(epochs=1, batch_size=90, precision="float32", loss={"kd": {"weight": 0.25}}, augment={"crop": 0})
@@ -215,6 +218,7 @@ def test_freezing_nothing_known_or_everything_is_refused(student, context, tmp_p
     assert reason in problem.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["fitnet", "attention"])
 def test_a_loss_that_looks_at_frozen_parts_alone_is_refused(student, context, tmp_path, loss):
     def stage(points):
@@ -238,6 +242,7 @@ def test_one_classifier_is_reused_once_and_not_where_it_is_frozen(student, conte
     assert problem.message.startswith("distill: simkd")
 
 
+@pytest.mark.slow
 def test_a_projector_learns_behind_frozen_blocks(student, context, tmp_path):
     trained = Distill(**QUICK, loss="simkd", freeze=["stem", "blocks"]).run(student, context(tmp_path))
     moved = {name for name, tensor in weights(student).items() if not torch.equal(weights(trained)[name], tensor)}

@@ -83,6 +83,7 @@ def test_is_plain_sgd_with_nesterov_and_no_decay_on_small_tensors(tmp_path, monk
         torch.testing.assert_close(trained.module.state_dict()[name], tensor, msg=name, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_epoch_took_its_validation_too(tmp_path):
     """Or a long training would be reckoned at less than it takes."""
 
@@ -94,6 +95,7 @@ def test_an_epoch_took_its_validation_too(tmp_path):
     assert all(point.validation == 0.5 and point.images_per_s < 20 / 0.2 for point in trained.curve)
 
 
+@pytest.mark.slow
 def test_dropout_and_torchs_own_generator_are_left_in_order(tmp_path):
     first, second = network(0.5), network(0.5)
     torch.manual_seed(5)
@@ -105,6 +107,7 @@ def test_dropout_and_torchs_own_generator_are_left_in_order(tmp_path):
     assert all(torch.equal(one.module.state_dict()[n], t) for n, t in two.module.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", [Execution(channels_last=True), Execution(precision="bfloat16")])
 def test_layout_and_precision_train_alike_and_leave_plain_float32(tmp_path, monkeypatch, execution):
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution())
@@ -221,6 +224,7 @@ def test_probe_leaves_the_module_as_it_was():
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alone", "expected"), [(0.1, 1), (0.95, None)], ids=["busy", "idle"])
 def test_fewer_threads_train_where_they_are_clearly_faster(monkeypatch, alone, expected):
     """Two threads of which one waits for a busy core are slower than one."""
@@ -338,6 +342,7 @@ def test_the_best_of_start_and_epochs_is_kept_and_of_equal_ones_the_last(tmp_pat
     assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_resumed_training_still_knows_its_best(tmp_path):
     def stopped(after):
         asked = itertools.count()
@@ -356,6 +361,7 @@ def test_a_resumed_training_still_knows_its_best(tmp_path):
     assert all(torch.equal(tensor, whole[name]) for name, tensor in network().state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_range_test_is_told_and_its_rate_is_kept_for_a_resumed_training(tmp_path, monkeypatch):
     told, tested = list[str](), plan(tests_range=True, learning_rate=1e9)
     first = train(network(), training_data(), CE, tested, tmp_path, None, lambda *at: told.append(at[2]))

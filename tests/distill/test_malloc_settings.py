@@ -58,6 +58,7 @@ def run(**environment: str) -> list[int]:
     return [int(number) for number in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_what_is_freed_is_kept_until_the_end() -> None:
     mapped, used, held, after = run()
     assert mapped == 0
@@ -65,6 +66,7 @@ def test_what_is_freed_is_kept_until_the_end() -> None:
     assert after < used - 200
 
 
+@pytest.mark.slow
 def test_what_a_person_set_up_is_left_alone() -> None:
     mapped, used, held, _ = run(MALLOC_ARENA_MAX="4")
     assert mapped == 8

@@ -87,6 +87,7 @@ def test_a_budget_is_spent(tmp_path, share):
     assert statistics.median(spent) == pytest.approx(1.0, abs=0.3)
 
 
+@pytest.mark.slow
 def test_it_has_the_threads_that_were_chosen(tmp_path):
     seen, before = [], torch.get_num_threads()
     torch.set_num_threads(2)
@@ -104,12 +105,14 @@ def test_it_has_the_threads_that_were_chosen(tmp_path):
     assert seen == [1, 1]
 
 
+@pytest.mark.slow
 def test_what_is_kept_stays_below_and_has_no_negative_multiplier(tmp_path):
     points, choices, _ = relaxed(tmp_path, bound(0.3, "keep"))
     assert min(point.multipliers["macs"] for point in points) >= 0.0
     assert share_of_largest(choices.mode()) <= 0.4
 
 
+@pytest.mark.slow
 def test_the_choice_stands_still_then_moves_then_is_annealed(tmp_path):
     points, _, _ = relaxed(tmp_path, bound(0.3))
     first, second, last = points[0], points[1], points[-1]
@@ -126,6 +129,7 @@ def test_another_plans_checkpoint_is_left_alone(tmp_path):
     assert relaxed(tmp_path, bound(0.3), seed=1)[0] != first
 
 
+@pytest.mark.slow
 def test_divergence_is_told(tmp_path):
     with pytest.raises(Diverged, match="relaxed network"):
         relaxed(tmp_path, bound(0.3), rate=1e9)

@@ -81,6 +81,7 @@ def test_what_no_file_can_have_is_refused_in_words(student: Student) -> None:
         assert any(words in problem.message for problem in problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "head", "change"),
     [

@@ -31,6 +31,7 @@ def test_every_precision_is_on_some_runtime_and_a_search_compares_what_all_have(
     assert UNLISTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), UNLISTED)
 def test_a_runtime_without_the_precision_says_so_and_which_has_it(
     backend: str, precision: Precision, calibrated: dict[Precision, Student]

@@ -64,6 +64,7 @@ def reader() -> Student:
     return student_of(TEXT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [Precision.DYNAMIC_INT8, Precision.INT8])
 def test_a_table_has_integers_with_one_scale_and_the_student_their_values(
     reader: Student, precision: Precision

@@ -240,6 +240,7 @@ def test_unknown_names_lead_to_known_ones() -> None:
         formats_of(Backend.model_validate("litert/gpu"))
 
 
+@pytest.mark.slow
 def test_records_import_neither_torch_nor_a_runtime() -> None:
     code = (
         "import sys; from edgekd.ir.backends import BACKENDS; list(BACKENDS);"

@@ -50,7 +50,7 @@ def test_the_model_is_told_as_it_came(own):
         "accuracy",
     }
     (beside,) = [line for line in done.stdout.splitlines() if line.startswith("own model")]
-    assert beside.count("% test") == beside.count(" low") == 2
+    assert beside.count("% test") == beside.count(" p5") == 2
     finalists = [json.loads(path.read_text()) for path in (own.folder / "run" / "finalists").iterdir()]
     assert any(finalist["candidate"]["plan"].get("untouched") for finalist in finalists)
     assert "hardly better than chance" not in done.stderr

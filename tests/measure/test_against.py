@@ -210,6 +210,7 @@ def test_an_earlier_report_in_which_names_are_shared_is_refused(models: list[Pat
     assert device.batches == 0
 
 
+@pytest.mark.slow
 def test_the_same_again_is_never_a_regression(models: list[Path], before: Path) -> None:
     for seed in range(1, 31):
         report = bench(models, FakeDevice({"a": 100.0, "b": 200.0}, noise=0.003, seed=seed), before)

@@ -58,6 +58,7 @@ def test_order_statistics_take_over_where_they_suffice():
     assert coverage(busy_neighbours(0.3), 40) >= 0.92
 
 
+@pytest.mark.slow
 def test_the_range_and_the_bootstrap_would_not_do():
     def bootstrap(values):
         medians = resampled_medians(values, len(values), 200, np.random.default_rng(0))

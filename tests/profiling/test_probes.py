@@ -44,6 +44,7 @@ def test_networks_are_drawn_from_two_families_and_none_twice():
     assert [probe.family.name for probe in drawn] == ["resnet"] * 192 + ["mobilenet"] * 96
 
 
+@pytest.mark.slow
 def test_between_them_they_have_the_sorts_of_operators_that_people_bring():
     sorts = {kernel_sort(kernel) for probe in candidates()[-8:] for kernel in probe.kernels()}
     assert sorts == {"conv strided", "conv1x1", "depthwise", "add", "pool", "dense"}

@@ -85,6 +85,7 @@ def test_a_second_call_measures_nothing_again(profiled):
     assert again.deployments == report.deployments
 
 
+@pytest.mark.slow
 def test_another_state_of_the_device_is_measured_anew(profiled):
     profiled(quick=True)
     for changed in (there(governor="powersave"), there(os="another"), there(limits="2 cores by affinity")):
@@ -93,6 +94,7 @@ def test_another_state_of_the_device_is_measured_anew(profiled):
         assert report.reused == ()
 
 
+@pytest.mark.slow
 def test_another_packages_runtime_is_measured_beside_what_is_known(profiled, monkeypatch):
     profiled()
     with_tiny = {**backends.BACKENDS, "tiny/cpu": backends.BACKENDS[str(LITERT)]}
@@ -133,6 +135,7 @@ def test_again_measures_everything(profiled):
     assert len(profiled(quick=True, again=True)[1]) == 4
 
 
+@pytest.mark.slow
 def test_again_is_gone_on_with_where_it_was_stopped(profiled, monkeypatch):
     profiled()
     for _ in range(2):
@@ -149,6 +152,7 @@ def test_again_is_gone_on_with_where_it_was_stopped(profiled, monkeypatch):
     assert len(profiled(again=True)[1]) == 8
 
 
+@pytest.mark.slow
 def test_a_quick_look_again_has_time_left_for_what_was_left_out(profiled):
     profiled(quick=True)
     seen = []
@@ -231,6 +235,7 @@ def test_a_whole_profile_takes_its_time(profiled):
     assert (len(asked), report.left_out) == (8, ())
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_another_section(profiled):
     profiled(quick=True)
     report, asked = profiled(quick=True, threads=2)

@@ -130,6 +130,7 @@ def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_told(profi
     assert set(names[0][18:]) != set(names[1][18:])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_deployments_are_measured_and_kept_with_the_threads_asked_for(profiler, threads):
@@ -139,6 +140,7 @@ def test_deployments_are_measured_and_kept_with_the_threads_asked_for(profiler, 
     assert found.threads == kept_tables()[0].threads == threads
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_operators_are_timed_by_the_runtimes_own_profile(profiler):
     def script(job):
@@ -162,6 +164,7 @@ def test_operators_are_timed_by_the_runtimes_own_profile(profiler):
     assert found.operators[0].time_us.kind.value == "measured"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_where_some_operators_are_not_told_there_is_no_rate_of_them(profiler):
     times = tuple(OperatorTime(name=f"Conv{at}", kind="Conv", time_us=5.0) for at in range(8))  # of nine
@@ -169,6 +172,7 @@ def test_where_some_operators_are_not_told_there_is_no_rate_of_them(profiler):
     assert [(one.count, one.macs_per_s) for one in found.operators[:1]] == [(8, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_where_a_runtime_tells_no_operators_it_is_said(profiler):
     found = profiler(refused=("depthwise",)).deployment(ORT, Precision.INT8, silent)
@@ -177,6 +181,7 @@ def test_where_a_runtime_tells_no_operators_it_is_said(profiler):
     assert found.refused == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("missing", ["overhead", "peak", "width 8"])
 def test_a_network_that_can_not_be_timed_takes_nothing_from_the_others(profiler, missing):
@@ -202,6 +207,7 @@ def test_where_most_can_not_be_timed_what_could_is_kept_and_nothing_concluded(pr
     assert len(kept_tables()[0].rows) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_a_torn_table_costs_nothing_that_was_measured(profiler):
     profiler().deployment(ORT, Precision.FLOAT32, silent)

@@ -22,6 +22,7 @@ from edgekd.testing.contracts.stage import StageContract, StageLife
 QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
 
 
+@pytest.mark.slow
 class TestBornAgain(StageContract):
     @pytest.fixture
     def life(self, student, context):
@@ -38,6 +39,7 @@ def scored(task, *values):
     return lambda student, context: next(left)
 
 
+@pytest.mark.slow
 def test_the_first_generation_is_plain_distill(student, context, task, tmp_path, monkeypatch):
     monkeypatch.setattr(born_again, "validated", scored(task, 0.9, 0.5))
     told = []
@@ -48,6 +50,7 @@ def test_the_first_generation_is_plain_distill(student, context, task, tmp_path,
     assert {at.stage for at in told} == {"born-again"}
 
 
+@pytest.mark.slow
 def test_the_next_is_fresh_and_taught_by_the_one_before(student, context, task, teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(born_again, "validated", scored(task, 0.5, 0.9))
     given = []
@@ -68,6 +71,7 @@ def test_the_next_is_fresh_and_taught_by_the_one_before(student, context, task, 
     )
 
 
+@pytest.mark.slow
 def test_without_a_teacher_the_first_learns_from_labels(student, context, task, tmp_path, monkeypatch):
     given = []
     run = Distill.run
@@ -92,6 +96,7 @@ def test_a_student_with_inherited_weights_starts_as_it_was_given(student, contex
     assert cohort.fresh_like(student, 1) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scores", "kept"), [((0.5, 0.7, 0.7), 2), ((-3.0, -4.0, -5.0), 1), ((None, None, None), 3)])
 def test_the_best_is_kept_and_of_equals_the_earliest(student, context, task, tmp_path, monkeypatch, scores, kept):
     monkeypatch.setattr(born_again, "validated", scored(task, *scores))
@@ -119,6 +124,7 @@ def test_killed_in_any_generation_it_ends_the_same(student, context, task, tmp_p
     assert [point.epoch for point in read_curve(tmp_path / "parts" / "stage")] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_finished_generation_is_not_trained_again(student, context, tmp_path, monkeypatch):
     stage, where = BornAgain(**QUICK), context(tmp_path)
     stage.run(student, where)
@@ -126,6 +132,7 @@ def test_a_finished_generation_is_not_trained_again(student, context, tmp_path, 
     stage.run(student, where)
 
 
+@pytest.mark.slow
 def test_in_a_recipe_it_leaves_its_curve_and_nothing_else(student, context, tmp_path):
     result = run_recipe([BornAgain(**QUICK)], student, context(tmp_path), tmp_path / "students")
     assert [point.epoch for point in result.curve] == [0, 1, 2, 3]

@@ -31,6 +31,7 @@ def student():
     return student_of(1, 3)
 
 
+@pytest.mark.slow
 class TestGrow(StageContract):
     @pytest.fixture
     def life(self, student, context):
@@ -77,6 +78,7 @@ def test_cut_down_it_keeps_what_both_have(student):
     assert all(torch.equal(tensor, own[name]) for name, tensor in cut.state_dict().items())
 
 
+@pytest.mark.slow
 def test_each_step_has_a_block_more_and_goes_on_from_the_one_before(student, context, tmp_path, monkeypatch):
     seen, run = [], Distill.run
 
@@ -98,6 +100,7 @@ def test_each_step_has_a_block_more_and_goes_on_from_the_one_before(student, con
     assert (told[-1].stage, told[-1].done, told[-1].total) == ("grow", told[-1].total, told[-1].total)
 
 
+@pytest.mark.slow
 def test_a_flat_student_is_trained_once(context, tmp_path):
     flat = student_of(1, 1)
     grown = Grow(**QUICK).run(flat, context(tmp_path))

@@ -24,6 +24,7 @@ def teacher():
     return OpenBarTeacher()
 
 
+@pytest.mark.slow
 class TestLayerwise(StageContract):
     @pytest.fixture
     def life(self, student, context):
@@ -52,6 +53,7 @@ def lessons(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_each_block_learns_alone_and_labels_are_not_looked_at(student, context, tmp_path, monkeypatch):
     seen = lessons(monkeypatch)
     result = Layerwise(**QUICK).run(student, context(tmp_path))
@@ -110,6 +112,7 @@ def test_the_joined_student_learns_the_task(student, context, task, tmp_path, mo
     assert task.score(predict(result.module, validation.inputs, task.spec), validation.labels).value > 0.6
 
 
+@pytest.mark.slow
 def test_pairs_of_ones_own_are_blocks_in_the_students_order(student, context, tmp_path, monkeypatch):
     seen = lessons(monkeypatch)
     points = [["blocks.1", "blocks.1"], ["stem", "stem"], ["blocks.1.norm1", "blocks.1.norm1"]]
@@ -123,6 +126,7 @@ def test_pairs_of_ones_own_are_blocks_in_the_students_order(student, context, tm
     ]
 
 
+@pytest.mark.slow
 def test_what_is_frozen_by_hand_stays_so_and_a_block_of_it_is_passed_over(student, context, tmp_path, monkeypatch):
     seen = lessons(monkeypatch)
     Layerwise(**QUICK, freeze=("stem", "blocks.0")).run(student, context(tmp_path))
@@ -142,6 +146,7 @@ def test_killed_in_any_block_it_ends_the_same(student, context, task, tmp_path, 
     assert [point.epoch for point in read_curve(tmp_path / "parts" / "stage")] == list(range(6))
 
 
+@pytest.mark.slow
 def test_in_a_recipe_it_leaves_its_curve_and_nothing_else(student, context, tmp_path):
     told = []
     result = run_recipe([Layerwise(**QUICK)], student, context(tmp_path, progress=told.append), tmp_path / "students")
@@ -150,6 +155,7 @@ def test_in_a_recipe_it_leaves_its_curve_and_nothing_else(student, context, tmp_
     assert any(at.note.startswith("block 2/2") for at in told)
 
 
+@pytest.mark.slow
 def test_prepared_the_teacher_is_asked_nothing_more(student, context, teacher, tmp_path):
     stage, where = Layerwise(**QUICK, join=Distill(**QUICK)), context(tmp_path)
     stage.prepare(where)

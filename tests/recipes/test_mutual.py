@@ -22,6 +22,7 @@ QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
 WIDE = {"width1": 16}
 
 
+@pytest.mark.slow
 class TestMutual(StageContract):
     @pytest.fixture
     def life(self, student, context):
@@ -59,6 +60,7 @@ def test_students_that_agree_do_not_pull():
     assert terms[1] == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_pull_the_first_is_trained_as_if_alone(student, context, task, tmp_path, monkeypatch):
     monkeypatch.setattr(mutual, "validated", lambda *_: 0.5)
     kept = Mutual(**QUICK, weight=0.0).run(student, context(tmp_path))
@@ -69,6 +71,7 @@ def test_without_a_pull_the_first_is_trained_as_if_alone(student, context, task,
     assert not np.allclose(answers(pulled, task), answers(alone, task), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_best_of_the_own_arch_is_kept(student, context, task, tmp_path, monkeypatch):
     scores = iter([0.1, 0.2, 0.1, 0.2, 0.4, 0.7])  # two validations of two students, then the choice
     monkeypatch.setattr(mutual, "validated", lambda *_: next(scores))
@@ -81,6 +84,7 @@ def test_the_best_of_the_own_arch_is_kept(student, context, task, tmp_path, monk
     }
 
 
+@pytest.mark.slow
 def test_a_teacher_may_teach_them_all_besides(student, context, teacher, tmp_path):
     stage = Mutual.model_validate({**QUICK, "loss": {"kd": {"weight": 0.5}}, "views": 1})
     stage.run(student, context(tmp_path))

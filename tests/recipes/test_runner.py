@@ -116,6 +116,7 @@ def test_all_problems_before_anything_runs(student, context, tmp_path):
     assert RUNS == []
 
 
+@pytest.mark.slow
 def test_the_order_of_stages_is_checked_before_any_of_them_runs(student, context, tmp_path):
     quantize, distill = Quantize(precision=Precision.FLOAT16), Distill(loss="ce", epochs=1)
     for stages, says in (
@@ -173,6 +174,7 @@ def test_no_stages_store_the_student_itself(student, context, tmp_path):
     assert result.curve == ()
 
 
+@pytest.mark.slow
 def test_curves_are_joined(student, context, tmp_path):
     stages = [
         Distill(epochs=2, batch_size=45, precision="float32"),

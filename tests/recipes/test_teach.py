@@ -18,6 +18,7 @@ from edgekd.teachers.ensemble import EnsembleTeacher
 from edgekd.testing.contracts.teacher import TeacherContract
 
 
+@pytest.mark.slow
 def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     told = []
     options = TrainedTeacher(width=8, epochs=8, batch_size=32)
@@ -35,6 +36,7 @@ def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
     assert task.score(first.logits(raw).numpy(), task.split("test").labels).value > 0.9
 
 
+@pytest.mark.slow
 def test_another_family_of_stages_is_as_wide_and_deep_as_asked_for(task, tmp_path):
     ready = TrainedTeacher(family="mobilenet", width=8, depth=2, epochs=1).prepare(task, tmp_path)
     choices = dict(ready._student.arch.choices)
@@ -44,6 +46,7 @@ def test_another_family_of_stages_is_as_wide_and_deep_as_asked_for(task, tmp_pat
     assert ready.name == "mobilenet of width 8, trained here"
 
 
+@pytest.mark.slow
 def test_it_is_known_by_its_weights(task, tmp_path):
     """What it answered is kept by its digest: the answers of other weights must not be found there."""
     options = TrainedTeacher(width=8, epochs=1)
@@ -80,6 +83,7 @@ CHAIN = {
 }
 
 
+@pytest.mark.slow
 def test_an_assistant_is_taught_by_its_teacher_and_each_is_trained_once(task, tmp_path):
     told = []
     assistant = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, told.append)
@@ -111,6 +115,7 @@ def test_a_chain_stopped_in_its_middle_goes_on(task, tmp_path):
     torch.testing.assert_close(parts.logits(raw), whole.logits(raw), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_chains_may_be_longer_and_keep_their_paths(task, tmp_path):
     (tmp_path / "bars.py").write_text(
         "from torch import nn\ndef rows():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
@@ -141,6 +146,7 @@ def test_a_loss_and_its_teacher_belong_together(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_two_of_them_make_an_ensemble(task, tmp_path):
     members = [{"kind": "train", "width": 8, "epochs": 1}, {"kind": "train", "width": 16, "epochs": 1}]
     asked = EnsembleTeacher.model_validate({"members": members})
@@ -171,11 +177,13 @@ def test_default_is_good_on_digits_within_its_time(tmp_path):
     assert digits.score(answers.numpy(), validation.labels).value >= 0.975
 
 
+@pytest.mark.slow
 def test_reading_its_options_imports_no_torch():
     code = "import sys, edgekd.recipes.teach as t; t.TrainedTeacher(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_options_are_those_of_the_family(task, tmp_path):
     options = {"stages": 2, "space": {"width": 8, "stem_stride": [2]}}
     ready = TrainedTeacher(width=16, epochs=1, options=options).prepare(task, tmp_path)

@@ -77,6 +77,7 @@ def page_of(written: WrittenRun) -> Page:
     return Page(page_text(gather(written.run.folder)))
 
 
+@pytest.mark.slow
 def test_the_verdict_comes_first(write: Write) -> None:
     written = write()
     written.whole()
@@ -87,6 +88,7 @@ def test_the_verdict_comes_first(write: Write) -> None:
     assert text.index("<h1>") < text.index("<svg") < text.index("<h2>")
 
 
+@pytest.mark.slow
 def test_every_budget_is_drawn_with_its_answer(write: Write) -> None:
     written = write()
     written.whole()
@@ -100,6 +102,7 @@ def test_every_budget_is_drawn_with_its_answer(write: Write) -> None:
     assert "(reported only)" in head
 
 
+@pytest.mark.slow
 def test_operator_times_that_are_not_told_say_why(write: Write) -> None:
     written = write()
     written.whole()
@@ -110,6 +113,7 @@ def test_operator_times_that_are_not_told_say_why(write: Write) -> None:
     assert "Where the time goes No operator times: refused: too little to go by." in page.text
 
 
+@pytest.mark.slow
 def test_every_section_of_a_whole_run(write: Write) -> None:
     written = write()
     written.whole()
@@ -134,6 +138,7 @@ def test_every_section_of_a_whole_run(write: Write) -> None:
     assert "litert/xnnpack int8: 1.40x the time of float32, but smaller" in page.text
 
 
+@pytest.mark.slow
 def test_names_are_text_and_never_markup(write: Write) -> None:
     evil = '<script>alert("x")</script>&<img src=x onerror=y>'
     written = write(name=evil)
@@ -230,6 +235,7 @@ def test_a_budget_far_away_does_not_press_the_front(write: Write) -> None:
     assert max(dots) - min(dots) > 100
 
 
+@pytest.mark.slow
 def test_figures_carry_their_kind(write: Write) -> None:
     written = write()
     written.whole()
@@ -256,6 +262,7 @@ def test_names_of_close_dots_do_not_cover_each_other() -> None:
     assert heights[2] == 56.0  # nobody is near
 
 
+@pytest.mark.slow
 def test_what_a_generator_drew_is_shown_without_a_file_beside_the_page(write: Write) -> None:
     written = write()
     written.whole()
@@ -340,6 +347,7 @@ def test_each_round_has_its_row(write: Write) -> None:
     assert "no step gains enough" in text
 
 
+@pytest.mark.slow
 def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> None:
     from edgekd.ir.space import Arch
     from edgekd.store.records import AutoOption, AutoRecord, AutoScore
@@ -367,6 +375,7 @@ def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> No
     assert "ended it early" in text
 
 
+@pytest.mark.slow
 def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> None:
     from edgekd.ir.space import Arch, Axis
     from edgekd.records import digest_json
@@ -430,6 +439,7 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
     assert "1 width=16 the assistant, temperature 4 4: 50.00 %, assistant, 4: 62.50 % torch ; then" in text
 
 
+@pytest.mark.slow
 def test_a_chain_of_teachers_is_shown_in_its_order(write: Write) -> None:
     from edgekd.records import digest_json
     from edgekd.store.records import TeacherScore, TeachersRecord

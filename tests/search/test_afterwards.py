@@ -11,6 +11,7 @@ from edgekd import api
 from edgekd.errors import ConfigurationError, UsageError
 
 
+@pytest.mark.slow
 def test_a_bundle_replaces_nothing_but_a_bundle(lab: Any, tmp_path: Path) -> None:
     lab.search()
     kept = tmp_path / "models" / "precious.tflite"
@@ -27,6 +28,7 @@ def test_a_bundle_replaces_nothing_but_a_bundle(lab: Any, tmp_path: Path) -> Non
             api.export(lab.folder, output=output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["trials/0001.json", "run.json"])
 def test_a_damaged_run_is_listed_and_hides_no_other(make_lab: Any, file: str) -> None:
     whole, damaged = make_lab(), make_lab()

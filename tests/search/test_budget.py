@@ -24,6 +24,7 @@ def test_pauses_between_resumptions_are_not_counted() -> None:
     assert Budget(None, clock).left_s() == float("inf")
 
 
+@pytest.mark.slow
 def test_the_reserve_grows_with_the_recipe_and_shrinks_with_speed(make_lab: Callable[..., Any]) -> None:
     lab = make_lab()
     lab.search()
@@ -38,6 +39,7 @@ def test_the_reserve_grows_with_the_recipe_and_shrinks_with_speed(make_lab: Call
     assert reserve_s(longer, fast, 1) - reserve_s(lab.plan, fast, 1) == pytest.approx(1.05 * 10.0)
 
 
+@pytest.mark.slow
 def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     lab = make_lab()
     lab.search()
@@ -50,6 +52,7 @@ def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     assert speed.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
 
 
+@pytest.mark.slow
 def test_models_as_they_came_take_time_without_training_and_set_no_pace(make_lab: Callable[..., Any]) -> None:
     lab = make_lab()
     lab.search()
@@ -74,6 +77,7 @@ def test_a_periodic_load_takes_its_time() -> None:
     assert speed.measure_s(plan, 3) == pytest.approx(5 * (3 * (0.5 + calling_s) + 0.5 + back_to_back_s))
 
 
+@pytest.mark.slow
 def test_a_shortlist_is_made_only_where_it_is_cheap_beside_refining(make_lab: Callable[..., Any]) -> None:
     lab = make_lab()
     lab.search()
@@ -93,6 +97,7 @@ def test_finalists_fit_in_their_share(make_lab: Callable[..., Any]) -> None:
     assert counts[-1] == 4
 
 
+@pytest.mark.slow
 def test_a_recipe_longer_than_the_budget_is_cut_to_it(make_lab: Callable[..., Any]) -> None:
     """One finalist is always refined, and its recipe took a run past any budget."""
     lab = make_lab(budget_s=600.0, refine_images=10_000_000, trials=None)
@@ -138,6 +143,7 @@ def test_a_first_batch_past_the_budget_leaves_the_finalist_a_quarter_of_it(make_
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_a_model_as_it_came_does_not_end_proposing_before_anything_is_trained(make_lab: Callable[..., Any]) -> None:
     whole = Arch.of({"depth": 3, "width": 64, "wide": 4})
     budgets = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}

@@ -16,6 +16,7 @@ from edgekd.store.run import Run
 GOLDEN = Path(__file__).parents[1] / "store" / "golden"
 
 
+@pytest.mark.slow
 def test_every_decision_of_a_finished_run_is_reproduced(lab: Any) -> None:
     lab.search()
     report = replay(Run.open(lab.folder))
@@ -36,12 +37,14 @@ def test_a_noisy_run_is_reproduced_too(make_lab: Callable[..., Any]) -> None:
     assert replay(Run.open(lab.folder)).lines()[0].endswith("decisions reproduced")
 
 
+@pytest.mark.slow
 def test_a_run_that_fits_nothing_is_reproduced(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(target={"budgets": {"latency": {"p95": "20 us"}}})
     lab.search()
     assert replay(Run.open(lab.folder)).same
 
 
+@pytest.mark.slow
 def test_a_changed_proposal_shows(lab: Any) -> None:
     lab.search()
     run = Run.open(lab.folder)
@@ -53,6 +56,7 @@ def test_a_changed_proposal_shows(lab: Any) -> None:
     assert any("trials/0000.json" in line for line in report.lines())
 
 
+@pytest.mark.slow
 def test_a_changed_accuracy_changes_the_finalists(lab: Any) -> None:
     lab.search()
     run = Run.open(lab.folder)
@@ -63,6 +67,7 @@ def test_a_changed_accuracy_changes_the_finalists(lab: Any) -> None:
     assert "finalists" in differ
 
 
+@pytest.mark.slow
 def test_a_changed_choice_shows(lab: Any) -> None:
     lab.search()
     run = Run.open(lab.folder)
@@ -72,6 +77,7 @@ def test_a_changed_choice_shows(lab: Any) -> None:
     assert [step.name for step in replay(run).steps if step.differ] == ["choice"]
 
 
+@pytest.mark.slow
 def test_a_missing_trial_is_named(lab: Any) -> None:
     lab.search()
     (lab.folder / "trials" / "0003.json").unlink()

@@ -36,6 +36,7 @@ def killed_at(step: int, work: Callable[[], None]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.slow
 def test_a_file_is_old_or_new_wherever_the_writer_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     seen = set()
@@ -52,6 +53,7 @@ def test_a_file_is_old_or_new_wherever_the_writer_is_killed(tmp_path: Path) -> N
     assert path.read_bytes() == b"new"
 
 
+@pytest.mark.slow
 def test_a_folder_is_old_or_new_wherever_the_writer_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "student"
     seen = set()

@@ -125,6 +125,7 @@ def test_a_second_writer_is_told_who_has_it(tmp_path: Path, header: RunHeader) -
         pass
 
 
+@pytest.mark.slow
 def test_a_reader_that_sweeps_is_waited_for(tmp_path: Path, header: RunHeader) -> None:
     run = Run.create(tmp_path / "run", header)
     held, gone = threading.Event(), threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -119,6 +120,7 @@ def test_a_transposed_convolution_has_its_window_at_each_place_of_its_source() -
     assert [kernel.kind for kernel in kernels[1:]] == ["other", "other", "other", "pool", "dense"]
 
 
+@pytest.mark.slow
 def test_an_arch_is_counted_without_weights() -> None:
     family = ResNet()
     student = new_student(family, ARCH, SPEC, 0)

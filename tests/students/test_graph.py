@@ -57,6 +57,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decomposed", [True, False])
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_keys_name_module_and_operator(dynamic: bool, decomposed: bool) -> None:
@@ -65,6 +66,7 @@ def test_keys_name_module_and_operator(dynamic: bool, decomposed: bool) -> None:
     assert {"core.0.weight", "conv.bias", "fc.weight"} <= set(traced.parameters.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decomposed", [True, False])
 def test_keys_are_the_same_inside_a_wrapper(decomposed: bool) -> None:
     core = trace(student()).student.module
@@ -77,6 +79,7 @@ def test_keys_are_the_same_inside_a_wrapper(decomposed: bool) -> None:
     assert set(parameters_of(program).values()) == set(trace(student()).parameters.values())
 
 
+@pytest.mark.slow
 def test_executing_gives_the_modules_answer_and_shows_every_key() -> None:
     traced = trace(student(), dynamic_batch=True)
     x = torch.randn(3, 3, 8, 8)
@@ -117,6 +120,7 @@ def test_a_module_of_other_inputs_is_told_what_is_taken(module: nn.Module) -> No
     assert caught.value.problems[0].remedy.startswith("models of one image are taken so far")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flatten", [nn.Flatten(), nn.Flatten(1)])
 def test_a_pool_to_one_pixel_and_its_flattening_are_one_mean(flatten: nn.Module) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), flatten, nn.Linear(4, 4)).eval()
@@ -128,6 +132,7 @@ def test_a_pool_to_one_pixel_and_its_flattening_are_one_mean(flatten: nn.Module)
     assert torch.allclose(traced.program.module()(x), module(x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_the_answer_is_a_mean_too() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     student = Student(module=module, task=SPEC, family="plain", options={}, arch=Arch(choices=()))
@@ -145,6 +150,7 @@ class Shuffled(nn.Module):
         return x.view(-1, 1, 3, 8, 8).transpose(1, 2).reshape(-1, 3, 8, 8).mean((2, 3))
 
 
+@pytest.mark.slow
 def test_a_reshape_of_a_transposed_tensor_survives_a_second_export() -> None:
     """Decomposing makes a copy and a view of it, and the copy is left out."""
     traced = trace(student().but(module=nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), Shuffled())))

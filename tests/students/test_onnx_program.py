@@ -70,6 +70,7 @@ FLAT = [helper.make_node("Flatten", ["p"], ["q"])]
 LINEAR = [helper.make_node("MatMul", ["q", "w3"], ["r"]), helper.make_node("Add", ["r", "b3"], ["y"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_a_graph_becomes_layers_that_answer_as_it_does(tmp_path, batch):
     nodes, weights = network([*FLAT, *LINEAR])

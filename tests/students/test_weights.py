@@ -123,6 +123,7 @@ def test_a_damaged_file_is_refused(model, tmp_path, suffix):
         read_weights(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
     path = tmp_path / "w.npz"

@@ -436,6 +436,7 @@ def test_a_picture_that_changes_while_it_is_read_is_not_kept(tmp_path, monkeypat
         _ = made(root).spec
 
 
+@pytest.mark.slow
 def test_a_picture_in_two_parts_does_not_copy_the_others(tmp_path):
     root = tmp_path / "pets"
     for part, each, seed in (("train", 30, 0), ("val", 5, 100), ("test", 6, 200)):

@@ -92,6 +92,7 @@ def test_statistics_are_those_of_numpy(dtype):
     assert one_std == pytest.approx((values.std(),), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("count", [1000, 2000])
 def test_work_over_images_takes_no_more_memory_for_more_of_them(dtype, count):

@@ -45,6 +45,7 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
         gathered(iter([samples(100)]), np.uint8, (100, 3, 64, 64))
 
 
+@pytest.mark.slow
 def test_a_pass_over_a_mapped_array_lets_go_of_what_it_read(tmp_path):
     whole = samples(4000)  # 47 MiB
     whole.tofile(tmp_path / "whole")

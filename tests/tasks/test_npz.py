@@ -43,6 +43,7 @@ def test_pickled_objects_are_refused(tmp_path):
         read_array(tmp_path / "data.npz", "x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_damaged_byte_is_refused_or_does_no_harm(tmp_path, save):
     path = tmp_path / "data.npz"

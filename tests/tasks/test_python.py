@@ -110,6 +110,7 @@ def task():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "split", "said"),
     [

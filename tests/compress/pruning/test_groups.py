@@ -17,6 +17,7 @@ from edgekd.tasks._protocol import InputSpec
 SHAPE = (3, 32, 32)
 
 
+@pytest.mark.slow
 def test_zero_padded_shortcuts_leave_only_inner_channels(build):
     groups, left_out = find_groups(build("resnet20"), InputSpec(shape=SHAPE))
     assert [group.makers for group in groups] == [(f"layer{s}.{b}.conv1",) for s in (1, 2, 3) for b in (0, 1, 2)]
@@ -25,6 +26,7 @@ def test_zero_padded_shortcuts_leave_only_inner_channels(build):
     assert "shortcut" in dict(left_out)["conv1"]
 
 
+@pytest.mark.slow
 def test_depthwise_channels_go_with_their_expansion(build):
     groups, left_out = find_groups(build("mobile"), InputSpec(shape=SHAPE))
     makers = {group.makers for group in groups}
@@ -41,6 +43,7 @@ def test_a_chain_is_pruned_through_its_flattening(build):
     assert [layer for layer, _ in left_out] == ["7"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
 def test_pruning_all_groups_is_zeroing_them(build, batch, name):
     model = build(name)
@@ -103,6 +106,7 @@ def test_what_cannot_be_pruned_is_named():
     assert not groups
 
 
+@pytest.mark.slow
 def test_nothing_is_shared_between_two_models(build):
     one, _ = find_groups(build("resnet20"), InputSpec(shape=SHAPE))
     find_groups(build("mobile"), InputSpec(shape=SHAPE))
@@ -135,6 +139,7 @@ def test_a_group_norm_keeps_its_groups_whole():
     assert "a group for each of its channels" in dict(left_out)["0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20", "mobile", "vgg"])
 def test_cuts_of_the_whole_score_and_prune_as_the_dependency_graph_does(build, batch, name):
     model = build(name)

@@ -48,6 +48,7 @@ def small(folder, norm="nn.BatchNorm2d", **options):
     return Pruned.model_validate(chosen, context={"folder": folder})
 
 
+@pytest.mark.slow
 class TestRelaxedPruned(RelaxableContract):
     @pytest.fixture(params=["height", "group"])
     def make_family(self, request, tmp_path):

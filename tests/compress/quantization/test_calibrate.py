@@ -59,6 +59,7 @@ def trained(task: Digits) -> Student:
     return student
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
 def test_integers_keep_the_accuracy(task: Digits, trained: Student, method: str) -> None:
     images, labels = seen_by(task, "validation")
@@ -70,6 +71,7 @@ def test_integers_keep_the_accuracy(task: Digits, trained: Student, method: str)
     assert method in annotated.annotations.calibration
 
 
+@pytest.mark.slow
 def test_calibration_repeats_itself_and_survives_saving(task: Digits, trained: Student, tmp_path: object) -> None:
     inputs = task.split("calibration").inputs
     first, second = (calibrate(trained, inputs, Precision.INT8, "mse") for _ in range(2))
@@ -80,6 +82,7 @@ def test_calibration_repeats_itself_and_survives_saving(task: Digits, trained: S
     assert torch.equal(reference_module(again)(images[:8]), reference_module(first)(images[:8]))
 
 
+@pytest.mark.slow
 def test_untrained_students_can_be_calibrated(task: Digits) -> None:
     student = new_student(ResNet(), ARCH, task.spec, seed=3)
     annotations = calibrate(student, task.split("calibration").inputs[:16], Precision.INT8).annotations
@@ -89,6 +92,7 @@ def test_untrained_students_can_be_calibrated(task: Digits) -> None:
     assert annotations.activations["stem:relu"].zero_point == (-128,)
 
 
+@pytest.mark.slow
 def test_raw_bytes_are_the_inputs_integers(task: Digits, trained: Student) -> None:
     """Nothing is lost between a uint8 image and the network, and no operator is needed between them."""
     encoding = calibrate(trained, task.split("calibration").inputs[:8], Precision.INT8).annotations.activations["input"]
@@ -111,6 +115,7 @@ def fingerprint(*extensions: str) -> Fingerprint:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "extensions", "limit"),
     [
@@ -137,6 +142,7 @@ def test_weights_stay_small_where_products_would_saturate(
     assert torch.allclose(largest / torch.tensor(encoding.scale), torch.full_like(largest, limit), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_other_precisions_look_at_weights_alone(trained: Student) -> None:
     nothing = np.zeros((0, 1, 8, 8), np.uint8)
     plain = calibrate(trained, nothing, Precision.FLOAT32)
@@ -175,6 +181,7 @@ class Parts(nn.Module):
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(both * both, 1), 1))
 
 
+@pytest.mark.slow
 def test_tensors_that_must_share_an_encoding_do() -> None:
     torch.manual_seed(0)
     student = mine(Parts())
@@ -211,6 +218,7 @@ def test_bytes_do_not_clip_what_shares_their_encoding() -> None:
     assert float((reference_module(annotated)(x) - answer).abs().max()) < 0.05 * float(answer.abs().max())
 
 
+@pytest.mark.slow
 def test_an_almost_empty_channel_keeps_its_bias() -> None:
     """Its weights alone would ask for a scale at which the bias doesn't fit int32."""
     torch.manual_seed(0)
@@ -253,6 +261,7 @@ def outlier() -> nn.Module:
     return module
 
 
+@pytest.mark.slow
 def test_methods_differ_on_outliers_as_they_say() -> None:
     data = samples(64)
     data[0, 0, 0, 0] = 400.0

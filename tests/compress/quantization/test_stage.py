@@ -38,6 +38,7 @@ def context(folder: Path, backend: str = "litert/xnnpack") -> StageContext:
     )
 
 
+@pytest.mark.slow
 class TestQuantize(StageContract):
     @pytest.fixture(params=[{}, {"precision": "float16"}, {"train": {"epochs": 1, "precision": "float32"}}])
     def life(self, request: pytest.FixtureRequest) -> StageLife:
@@ -66,6 +67,7 @@ def test_options_added_later_leave_the_key_of_older_recipes() -> None:
     assert len({Quantize().key("0" * 64), trained.key("0" * 64), trained.shortened(1).key("0" * 64)}) == 3
 
 
+@pytest.mark.slow
 def test_no_more_samples_are_used_than_asked_for(tmp_path: Path) -> None:
     student = new_student(ResNet(), ARCH, TASK.spec, seed=0)
     result = Quantize(samples=7).run(student, context(tmp_path))

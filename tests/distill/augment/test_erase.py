@@ -16,11 +16,13 @@ def erased(make_spec, count=1500, **options):
     return (Erase(**options).bound(spec)(batch, np.arange(count), 0)[:, 0] != 300).numpy()
 
 
+@pytest.mark.slow
 def test_probability(make_spec):
     changed = erased(make_spec, probability=0.25).any(axis=(1, 2))
     assert changed.mean() == pytest.approx(0.25, abs=0.04)
 
 
+@pytest.mark.slow
 def test_it_is_one_rectangle_of_the_areas_and_aspects(make_spec):
     masks = erased(make_spec, probability=1.0, area=(0.05, 0.3), aspect=(0.5, 2.0))
     h, w = masks.any(axis=2).sum(axis=1), masks.any(axis=1).sum(axis=1)

@@ -63,6 +63,7 @@ def test_cutmix_share_is_the_share_of_pixels(make_spec, inputs, labels):
             assert targets[n, labels[partner[n]]].item() == pytest.approx(float(inside) / 1024)
 
 
+@pytest.mark.slow
 def test_cutmix_boxes_are_as_large_as_lambda_says(make_spec):
     # with a centre anywhere, half a box is cut off at worst each way: the mean share is known from the paper's rule
     shares = CutMix(alpha=1.0).bound(make_spec((3, 200, 200))).shares(np.arange(3000), 0)

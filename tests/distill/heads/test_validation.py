@@ -51,6 +51,7 @@ def stage(**options: Any) -> Distill:
     return Distill.model_validate({"epochs": 1, "batch_size": 8, "views": 1, "precision": "float32", **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", HEADS)
 def test_losses_on_logits_and_maps_are_not_refused(heads: str, tmp_path: Path) -> None:
     task = TASKS[heads]

@@ -54,6 +54,7 @@ def context(own, hint):
     return np.dot(weights, terms) / sum(weights)
 
 
+@pytest.mark.slow
 class TestReviewKD(FeatureLossContract):
     @pytest.fixture
     def loss(self):
@@ -109,6 +110,7 @@ def test_the_weight_warms_up_as_written():
     assert [loss.at(progress).weight for progress in (0.0, 0.05, 0.1, 1.0)] == pytest.approx([0.0, 2.5, 5.0, 5.0])
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_it():
     torch.manual_seed(0)
     site = Site(

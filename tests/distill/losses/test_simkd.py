@@ -191,6 +191,7 @@ def test_is_told_from_a_layer_that_can_not_be_replaced(site):
         SimKD().criterion(site)([torch.randn(6, 24, 4, 4)], [torch.randn(6, 40, 4, 4)], BATCH)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_it(student, site):
     criterion = SimKD().criterion(site)
     criterion.attach(student.train())

@@ -44,6 +44,7 @@ def unseen_error(model: LatencyModel):
     return np.array([cost.of(arch, SPACE.axes) / truth().of(arch, SPACE.axes) - 1 for arch in archs])
 
 
+@pytest.mark.slow
 def test_a_known_table_is_found():
     model = fit_latency(block_costs(), SPACE.axes, *sample(40, 0.0), 500.0)
     assert np.abs(unseen_error(model)).max() < 0.02
@@ -51,6 +52,7 @@ def test_a_known_table_is_found():
     assert min(model.coefficients.values()) > 0
 
 
+@pytest.mark.slow
 def test_the_error_told_is_that_of_unseen_archs():
     model = fit_latency(block_costs(), SPACE.axes, *sample(30, 0.03), 500.0)
     true = np.median(np.abs(unseen_error(model)))
@@ -59,6 +61,7 @@ def test_the_error_told_is_that_of_unseen_archs():
     assert model.error_worst >= model.error_median
 
 
+@pytest.mark.slow
 def test_it_is_best_near_the_budget():
     bent = [(arch, us + 2e-4 * us**2) for arch, us in zip(*sample(60, 0.0), strict=True)]  # no additive model fits
     archs, times = zip(*bent, strict=True)
@@ -73,6 +76,7 @@ def test_it_is_best_near_the_budget():
     assert error(high, high) < error(low, high)
 
 
+@pytest.mark.slow
 def test_vectors_of_channels_are_noticed():
     steps = Cost(5.0, tuple(Table(p.axes, 1e-5 * p.counts["macs16"]) for p in block_costs()))
     archs = [SPACE.at(index) for index in SPACE.indices(30, 0)]
@@ -81,6 +85,7 @@ def test_vectors_of_channels_are_noticed():
     assert model.error_worst < 1e-3
 
 
+@pytest.mark.slow
 def test_the_same_figures_give_the_same_model():
     one, other = (fit_latency(block_costs(), SPACE.axes, *sample(16, 0.05), 300.0) for _ in range(2))
     assert one == other

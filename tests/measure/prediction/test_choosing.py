@@ -42,6 +42,7 @@ def test_the_most_telling_come_first_and_none_twice():
     assert choose_to_measure([], 3) == []
 
 
+@pytest.mark.slow
 def test_what_was_seen_is_not_asked_again():
     listed = some_networks(40, seed=3)
     first = choose_to_measure(listed, 1)[0]

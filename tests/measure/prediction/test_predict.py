@@ -38,6 +38,7 @@ def predict(tables, *models):
     return predict_models("board", fake_fingerprint(), 1, tables, models)
 
 
+@pytest.mark.slow
 def test_figures_are_predicted_and_come_with_their_error():
     (row,) = predict([table(30)], asked()).rows
     low, memory = row.figures
@@ -49,6 +50,7 @@ def test_figures_are_predicted_and_come_with_their_error():
     assert row.macs == sum(kernel.macs for kernel in some_networks(1, seed=9)[0])
 
 
+@pytest.mark.slow
 def test_models_that_add_nothing_to_memory_are_readings_too():
     rows = [row.but(memory_bytes=0 if at < 3 else row.memory_bytes) for at, row in enumerate(table(10).rows)]
     (row,) = predict([table(10).but(rows=tuple(rows))], asked()).rows
@@ -57,6 +59,7 @@ def test_models_that_add_nothing_to_memory_are_readings_too():
     assert memory.low == 0.0
 
 
+@pytest.mark.slow
 def test_a_short_table_has_the_fullest_other_one_as_its_prior():
     network = some_networks(1, seed=9)[0]
     (row,) = predict([table(40), table(10, ORT, speed=3.0)], asked(ORT)).rows
@@ -82,11 +85,13 @@ def test_after_an_upgrade_ten_networks_and_the_table_before_go_further_than_ten_
     assert "so few start from 40 networks on litert/xnnpack float32 of board in another state" in said
 
 
+@pytest.mark.slow
 def test_a_table_that_has_enough_starts_from_no_other():
     (row,) = predict_models("board", fake_fingerprint(), 1, [table(24), table(40, ORT)], [asked()]).rows
     assert row.prior == ""
 
 
+@pytest.mark.slow
 def test_the_remedy_is_the_command_that_measures_what_is_missing():
     tables = [table(30).but(threads=2)]
     report = predict_models("board", fake_fingerprint(), 2, tables, [asked(), asked(ORT, Precision.DYNAMIC_INT8)])
@@ -148,6 +153,7 @@ def test_nothing_is_predicted_of_operators_that_nothing_measured_has():
     assert predict([table(30)], asked(kernels=small)).rows[0].figures
 
 
+@pytest.mark.slow
 def test_a_little_one_of_a_sort_tells_nothing_of_large_ones():
     """As one whose input LiteRT scales channel by channel tells nothing of depthwise convolutions."""
     scaling = Kernel("depthwise", 3, 3, 8, 8, 1, 1, 192, 192, 192, 3)
@@ -160,6 +166,7 @@ def test_a_little_one_of_a_sort_tells_nothing_of_large_ones():
     assert strange.unseen == ("depthwise",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "image",
     [
@@ -189,6 +196,7 @@ def test_what_is_done_to_images_tells_nothing_of_the_same_inside_a_network(image
     assert strange.unseen == (image.kind,)
 
 
+@pytest.mark.slow
 def test_the_answer_keeps_to_80_columns_and_is_json():
     report = predict(
         [table(30)], asked(), ModelOnBackend("a-model-of-a-very-long-name-indeed-v12.tflite", ORT, *asked_rest())

@@ -25,6 +25,7 @@ def fitted():
     return fit_predictor(observations(some_networks(40, seed=0)))
 
 
+@pytest.mark.slow
 def test_ten_percent_is_kept_on_others(fitted):
     others = some_networks(200, seed=1)
     truth = np.array([latency_us(network) for network in others])
@@ -52,6 +53,7 @@ def test_wider_confidence_is_a_wider_interval(fitted):
     assert most.least_us <= half.least_us <= half.p5_us == most.p5_us <= half.most_us <= most.most_us
 
 
+@pytest.mark.slow
 def test_ten_readings_and_a_prior_go_further_than_ten_alone(fitted):
     few, others = some_networks(10, seed=4), some_networks(150, seed=5)
     truth = np.array([latency_us(network, speed=2.5) for network in others])
@@ -89,6 +91,7 @@ def test_what_is_left_out_is_hidden_from_the_prior_too(monkeypatch):
         assert (known.costs.form, known.costs.vector) == (prior.costs.form, prior.costs.vector)
 
 
+@pytest.mark.slow
 def test_files_of_another_format_are_hidden_from_the_prior_as_well(monkeypatch):
     """One scales its input by a multiplication, another by none: it is the same network."""
     shared, fits = some_networks(30, seed=7), []
@@ -102,6 +105,7 @@ def test_files_of_another_format_are_hidden_from_the_prior_as_well(monkeypatch):
     assert sorted(len(prior.observations) - len(known.observations) for known in folds) == [1] * 4 + [2] * 6
 
 
+@pytest.mark.slow
 def test_a_prior_that_knows_none_of_them_stays_as_it_is(monkeypatch):
     prior, fits = fit_prior(observations(some_networks(30, seed=7))), []
     fit = predictor._fitted
@@ -127,6 +131,7 @@ def test_a_prior_of_which_nothing_is_left_is_none(monkeypatch):
         fits.clear()
 
 
+@pytest.mark.slow
 def test_the_same_readings_give_the_same_predictor(fitted):
     assert fit_predictor(observations(some_networks(40, seed=0))) == fitted
 

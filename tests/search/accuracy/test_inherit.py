@@ -68,6 +68,7 @@ def candidate(family: Pruned, context: Any, share: float) -> Candidate:
     )
 
 
+@pytest.mark.slow
 class TestInherited(AccuracyContract):
     @pytest.fixture
     def life(self, family: Pruned, context_of: Callable[..., Any], tmp_path: Path) -> EstimateLife:

@@ -219,6 +219,7 @@ def test_rungs_between_ends_that_failed_are_not_called_dominated(make_lab: Calla
     assert failures(found) == {"refused: no such operator": (deployment(LITERT, F32), deployment(LITERT, INT8))}
 
 
+@pytest.mark.slow
 def test_what_could_not_be_made_is_told_with_its_reason(lab: Any) -> None:
     lab.conversions = lambda c: (
         ConversionOutcome.REFUSED if c.plan.precision is INT8 else ConversionOutcome.OK

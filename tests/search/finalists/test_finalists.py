@@ -36,6 +36,7 @@ def run(lab: Any) -> Run:
     return Run.open(lab.folder)
 
 
+@pytest.mark.slow
 def test_the_pareto_front_comes_first_by_accuracy(run: Run) -> None:
     deployments = run.deployments()
     assert deployments is not None
@@ -47,6 +48,7 @@ def test_the_pareto_front_comes_first_by_accuracy(run: Run) -> None:
     assert len(falls) <= 1  # once, from the front to the rest
 
 
+@pytest.mark.slow
 def test_what_breaks_a_limit_is_no_finalist(run: Run) -> None:
     deployments = run.deployments()
     assert deployments is not None
@@ -55,6 +57,7 @@ def test_what_breaks_a_limit_is_no_finalist(run: Run) -> None:
     assert best not in order_of_finalists(stricter, deployments, run.trials())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "tau", "words"),
     [
@@ -73,6 +76,7 @@ def test_rank_correlation(run: Run, values: tuple[float, ...], tau: float | None
     assert found.finalists == len(values)
 
 
+@pytest.mark.slow
 def test_tau_agrees_with_scipy(run: Run) -> None:
     from scipy.stats import kendalltau
 
@@ -82,6 +86,7 @@ def test_tau_agrees_with_scipy(run: Run) -> None:
     assert found.tau == pytest.approx(kendalltau(estimates, finals).statistic)
 
 
+@pytest.mark.slow
 def test_the_outcome_states_it(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(finalists=5)
     outcome = lab.search()

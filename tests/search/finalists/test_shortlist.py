@@ -25,6 +25,7 @@ def slow_for_the_verdict(lab: Any, worst: int) -> None:
     lab.slow_when = factor
 
 
+@pytest.mark.slow
 def test_what_would_fail_is_not_refined(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(refine_images=LONG, finalists=1)
     slow_for_the_verdict(lab, worst=3)
@@ -38,6 +39,7 @@ def test_what_would_fail_is_not_refined(make_lab: Callable[..., Any]) -> None:
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_where_all_fail_nothing_is_refined_and_the_nearest_are_named(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(refine_images=LONG, target={"budgets": {"latency": {"p95": "24 us"}, "size": {"file": "40 KiB"}}})
     slow_for_the_verdict(lab, worst=0)
@@ -48,6 +50,7 @@ def test_where_all_fail_nothing_is_refined_and_the_nearest_are_named(make_lab: C
     assert replay(Run.open(lab.folder)).same
 
 
+@pytest.mark.slow
 def test_short_refinements_have_no_shortlist(lab: Any) -> None:
     lab.search()
     assert Run.open(lab.folder).shortlist() is None

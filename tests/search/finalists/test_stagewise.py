@@ -9,6 +9,7 @@ from edgekd.store.run import Run
 STAGE = object()  # a recipe is only counted here: the lab says what its stages left
 
 
+@pytest.mark.slow
 def test_the_winner_is_told_stage_by_stage(lab):
     lab.recipe = (STAGE, STAGE)
     outcome = lab.search()
@@ -28,11 +29,13 @@ def test_the_winner_is_told_stage_by_stage(lab):
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_a_recipe_that_trains_nothing_has_no_stages(lab):
     lab.search()
     assert Run.open(lab.folder).stages_record() is None
 
 
+@pytest.mark.slow
 def test_nothing_chosen_is_not_told_apart(make_lab):
     lab = make_lab(target={"accuracy": {"floor": 0.999}})
     lab.recipe = (STAGE,)
@@ -40,6 +43,7 @@ def test_nothing_chosen_is_not_told_apart(make_lab):
     assert lab.told_apart == []
 
 
+@pytest.mark.slow
 def test_without_time_for_it_the_search_just_ends(lab, monkeypatch):
     from edgekd.search import search
 
@@ -49,6 +53,7 @@ def test_without_time_for_it_the_search_just_ends(lab, monkeypatch):
     assert lab.told_apart == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [7, 40])
 def test_stopped_anywhere_it_is_told_once(lab, every):
     lab.recipe = (STAGE,)
@@ -60,6 +65,7 @@ def test_stopped_anywhere_it_is_told_once(lab, every):
     assert (lab.folder / "stages.json").read_bytes() == told
 
 
+@pytest.mark.slow
 def test_asked_to_stop_before_it_nothing_is_written(lab):
     class Stops:
         def __call__(self, *_):

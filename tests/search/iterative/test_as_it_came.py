@@ -39,6 +39,7 @@ def own(make_lab: Callable[..., Any]) -> Callable[..., Any]:
     return lambda budgets=ROOMY, **changes: ruined(make_lab(original=WHOLE, target={"budgets": budgets}, **changes))
 
 
+@pytest.mark.slow
 def test_a_recipe_that_ruins_it_is_not_what_is_handed_over(own: Any) -> None:
     lab = own()
     outcome = lab.search()
@@ -51,6 +52,7 @@ def test_a_recipe_that_ruins_it_is_not_what_is_handed_over(own: Any) -> None:
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_it_is_tried_on_every_kept_deployment_before_anything_is_trained(own: Any) -> None:
     lab = own()
     lab.search()
@@ -66,6 +68,7 @@ def test_it_is_tried_on_every_kept_deployment_before_anything_is_trained(own: An
     assert sum(not trial.candidate.plan.untouched for trial in trials) == run.plan().trials
 
 
+@pytest.mark.slow
 def test_a_precision_at_which_it_fits_is_found_without_training(own: Any) -> None:
     lab = own({"size": {"file": "120 KiB"}})  # float32 takes four times as much
     lab.search()
@@ -74,6 +77,7 @@ def test_a_precision_at_which_it_fits_is_found_without_training(own: Any) -> Non
     assert chosen.candidate.plan.precision is Precision.INT8
 
 
+@pytest.mark.slow
 def test_where_it_does_not_fit_the_search_goes_on_without_it(own: Any) -> None:
     lab = own({"latency": {"p95": "60 us"}, "size": {"file": "40 KiB"}})
     outcome = lab.search()
@@ -83,6 +87,7 @@ def test_where_it_does_not_fit_the_search_goes_on_without_it(own: Any) -> None:
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_one_that_is_improved_by_training_loses_to_it(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(original=WHOLE, target={"budgets": ROOMY})
     plain = lab._accuracy
@@ -119,6 +124,7 @@ def on_four_deployments(make_lab: Callable[..., Any], **changes: Any) -> Any:
     return lab
 
 
+@pytest.mark.slow
 def test_the_best_three_of_it_are_finalists_and_none_takes_the_place_of_one_that_the_shortlist_fails(
     make_lab: Callable[..., Any],
 ) -> None:
@@ -137,6 +143,7 @@ def test_the_best_three_of_it_are_finalists_and_none_takes_the_place_of_one_that
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_its_deployments_that_settle_at_one_bring_no_further_training(make_lab: Callable[..., Any]) -> None:
     lab = on_four_deployments(make_lab, finalists=1, recheck=True)
     lab.search()
@@ -225,6 +232,7 @@ class _Answering:
         return self
 
 
+@pytest.mark.slow
 def test_the_teacher_is_asked_after_the_model_was_tried_as_it_came(own: Any) -> None:
     lab = own()
     stage = _Answering(lab, 500.0)
@@ -237,6 +245,7 @@ def test_the_teacher_is_asked_after_the_model_was_tried_as_it_came(own: Any) -> 
     assert max(trial.ended_s for trial in untouched) < 500.0
 
 
+@pytest.mark.slow
 def test_where_the_teachers_answers_took_all_the_time_nothing_is_trained(own: Any) -> None:
     lab = own(budget_s=300.0, trials=None)
     lab.recipe = (_Answering(lab, 290.0),)
@@ -247,6 +256,7 @@ def test_where_the_teachers_answers_took_all_the_time_nothing_is_trained(own: An
     assert replay(run).same
 
 
+@pytest.mark.slow
 def test_training_that_would_take_longer_than_is_left_is_not_begun(own: Any) -> None:
     lab = own(budget_s=400.0, trials=None, refine_images=1_000_000)  # an epoch is 100 s a candidate, four at once
     lab.recipe = (_Answering(lab, 0.0),)
@@ -254,6 +264,7 @@ def test_training_that_would_take_longer_than_is_left_is_not_begun(own: Any) -> 
     assert all(trial.candidate.plan.untouched for trial in Run.open(lab.folder).trials())
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_tried_before_more_reference_archs_where_they_take_long(own: Any) -> None:
     lab = own(budget_s=3000.0)
     slow = lab.make

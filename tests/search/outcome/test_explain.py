@@ -55,6 +55,7 @@ def student_of(task, seed):
     return new_student(family, family.space(task.spec).at(0), task.spec, seed=seed)
 
 
+@pytest.mark.slow
 def test_each_head_that_tells_classes_is_compared(tmp_path):
     task = Shapes(**SHAPES, heads=("scene", "things", "mask"))
     teacher, run = StudentTeacher(student_of(task, 1), "teacher"), finished(tmp_path, student_of(task, 0))

@@ -35,6 +35,7 @@ def run(make_relaxed):
     return Run.open(lab.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budgets", "wanted"),
     [
@@ -51,11 +52,13 @@ def test_each_limit_of_time_bounds_the_low_quantile(run, budgets, wanted):
     assert found[0] == pytest.approx(wanted(run.deployments()), rel=0.03)
 
 
+@pytest.mark.slow
 def test_what_is_reported_only_bounds_nothing(run):
     assert p5_budget_us(target(latency={"p50": "1 ms", "report": True}), run.deployments()) is None
     assert p5_budget_us(target(size={"file": "1 MiB"}), run.deployments()) is None
 
 
+@pytest.mark.slow
 def test_costs_survive_being_written_down(run):
     model, axes = run.latency_model(), run.plan().axes
     pieces = pieces_of(model.pieces, axes)
@@ -68,12 +71,14 @@ def test_costs_survive_being_written_down(run):
         assert share.of(arch, axes) == pytest.approx(cost.of(arch, axes) / model.budget_us)
 
 
+@pytest.mark.slow
 def test_a_term_that_was_refused_costs_nothing(run):
     model = run.latency_model()
     refused = model.terms[1].but(bound=None)
     assert share_of(model, refused, run.plan().axes) is None
 
 
+@pytest.mark.slow
 def test_three_archs_are_no_table(run):
     model, deployments, plan = run.latency_model(), run.deployments(), run.plan()
     measured = table_observations(model.deployment, (), run.latencies())[:3]
@@ -81,6 +86,7 @@ def test_three_archs_are_no_table(run):
         decided_model(run.header.target, plan, deployments, model.deployment, model.pieces, measured, (), None, "")
 
 
+@pytest.mark.slow
 def test_the_table_is_spread_and_drawn_the_same_way_each_time(run):
     plan, features = run.plan(), run.features()
     left = features.indices
@@ -92,6 +98,7 @@ def test_the_table_is_spread_and_drawn_the_same_way_each_time(run):
     assert len(table_archs(plan, features, left[:3], 5)) == 3
 
 
+@pytest.mark.slow
 def test_the_deployment_is_the_fastest_on_the_reference_archs(run):
     deployments = run.deployments()
     lows = {

@@ -22,6 +22,7 @@ def latencies_of(run: Run) -> list[float]:
     return [low for trial in run.trials() if (low := p5_us(trial.figures)) is not None]
 
 
+@pytest.mark.slow
 def test_it_comes_near_the_budget_and_keeps_it(make_relaxed):
     lab = make_relaxed(target=target(latency={"p50": "120 us"}))
     assert lab.search().exit_code == 0
@@ -41,6 +42,7 @@ def test_it_comes_near_the_budget_and_keeps_it(make_relaxed):
     assert cost.of(trial.candidate.arch, lab.plan.axes) == pytest.approx(p5_us(trial.figures), rel=0.02)
 
 
+@pytest.mark.slow
 def test_every_decision_is_reproduced(make_relaxed):
     lab = make_relaxed()
     lab.search()
@@ -109,6 +111,7 @@ def test_without_a_budget_of_time_there_is_nothing_to_train_for(make_relaxed):
         lab.search()
 
 
+@pytest.mark.slow
 def test_size_is_a_term_and_energy_that_binds_nothing_is_none(make_relaxed):
     budgets = {
         "latency": {"p95": "120 us"},
@@ -152,6 +155,7 @@ def test_energy_that_the_table_told_is_a_term_and_binds(make_relaxed):
     assert expected[20] < 1.3 * 20 < expected[2000]  # the loose one is spent on time, far beyond the tight one
 
 
+@pytest.mark.slow
 def test_energy_nobody_could_read_is_told(make_relaxed):
     budgets = {"latency": {"p50": "400 us"}, "energy": {"per_inference": "20 uJ"}}
     lab = make_relaxed(target=target(**budgets))
@@ -162,6 +166,7 @@ def test_energy_nobody_could_read_is_told(make_relaxed):
     assert "energy of 0 archs was measured on" in term.detail
 
 
+@pytest.mark.slow
 def test_elsewhere_bandwidth_is_not_measured(make_relaxed):
     lab = make_relaxed()
     lab.bandwidth = None
@@ -172,6 +177,7 @@ def test_elsewhere_bandwidth_is_not_measured(make_relaxed):
     assert "nothing measures" in bytes_term.detail
 
 
+@pytest.mark.slow
 def test_the_runs_clock_counts_every_step(make_relaxed):
     lab = make_relaxed()
     lab.stop_after = 60

@@ -81,6 +81,7 @@ def choosing(
     return asked
 
 
+@pytest.mark.slow
 def test_the_better_half_trains_longer(searched, monkeypatch):
     asked = choosing(searched, monkeypatch, {1: 0.5, 2: 0.9, 4: 0.7, 8: 0.6}, (1, 2, 4, 8))
     assert asked == [(4, 2), (1, 2), (2, 2), (8, 2), (4, 4), (2, 4)]
@@ -90,6 +91,7 @@ def test_the_better_half_trains_longer(searched, monkeypatch):
     assert choosing(searched, monkeypatch, {}, (1, 2, 4, 8)) == []  # it is written down
 
 
+@pytest.mark.slow
 def test_every_stage_of_a_recipe_is_shortened_alike(searched, monkeypatch):
     stages = (*recipe(), recipe()[0].but(epochs=40))
     seen = []
@@ -110,11 +112,13 @@ def test_a_finalist_is_reckoned_with_all_it_tries(task, teacher):
     assert _tried(SimpleNamespace(recipe=recipe(), teacher=None), RelaxOptions(assistant=AssistantOptions())) == 0.0
 
 
+@pytest.mark.slow
 def test_equals_keep_the_recipes_own(searched, monkeypatch):
     choosing(searched, monkeypatch, {2: 0.5, 4: 0.5, 8: 0.5}, (2, 4, 8))
     assert searched.teacher_tunings()[0].temperature == 4.0
 
 
+@pytest.mark.slow
 def test_the_whole_recipe_runs_with_it(searched, monkeypatch):
     choosing(searched, monkeypatch, {2: 0.9, 4: 0.5}, (2, 4))
     trial, other = searched.trials()[:2]
@@ -131,6 +135,7 @@ def cut_to_half(run: Run) -> None:
     run.write(ended.but(share=0.5))
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_cut_to_the_time_left_trains_so_many_epochs(searched):
     context: Any = SimpleNamespace(recipe=(*recipe(), recipe()[0].but(epochs=3)))
     parts: Any = None
@@ -141,17 +146,20 @@ def test_a_recipe_that_is_cut_to_the_time_left_trains_so_many_epochs(searched):
     assert [stage.epochs for stage in found._taught(candidate)[0]] == [4, 2]
 
 
+@pytest.mark.slow
 def test_what_is_tried_is_a_share_of_the_recipe_that_is_cut(searched, monkeypatch):
     cut_to_half(searched)
     assert choosing(searched, monkeypatch, {2: 0.9, 4: 0.5}, (2, 4)) == [(4, 1), (2, 1), (2, 2)]
 
 
+@pytest.mark.slow
 def test_a_model_that_stays_as_it_came_is_taught_nothing(searched, monkeypatch):
     trial = searched.trials()[0]
     searched.write(trial.but(candidate=trial.candidate.but(plan=trial.candidate.plan.but(untouched=True))))
     assert choosing(searched, monkeypatch, {}, (2, 4)) == []
 
 
+@pytest.mark.slow
 def test_an_assistant_may_teach_it(searched, monkeypatch):
     scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.7, (2, "teacher"): 0.6, (2, "assistant"): 0.65}
     asked = choosing(searched, monkeypatch, scores, (2, 4), AssistantOptions())
@@ -161,6 +169,7 @@ def test_an_assistant_may_teach_it(searched, monkeypatch):
     assert sorted(record.rounds[0]) == ["2", "4", "assistant, 2", "assistant, 4"]
 
 
+@pytest.mark.slow
 def test_an_assistant_alone_is_tried_at_the_recipes_own_temperature(searched, monkeypatch):
     scores = {(4, "teacher"): 0.5, (4, "assistant"): 0.5}
     asked = choosing(searched, monkeypatch, scores, (), AssistantOptions())
@@ -182,6 +191,7 @@ def test_the_temperature_of_contrast_is_another_one():
     assert dict(with_temperature(both, 2.0)[0].loss.parts)["crd"].temperature == 0.07
 
 
+@pytest.mark.slow
 def test_asked_for_in_vain_it_is_said(searched, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(SilentEvents, "line", lambda _, text: said.append(text))

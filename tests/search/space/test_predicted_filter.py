@@ -123,6 +123,7 @@ def test_fewer_trials_are_spent_on_what_takes_too_much_memory(make_lab, target):
     assert replay(runs[1]).same
 
 
+@pytest.mark.slow
 def test_no_arch_is_removed_that_would_have_kept_to_the_memory(make_lab):
     """On paper memory is twice the file, and so exactly what is counted: the filter must be as exact."""
     lab = make_lab(target=SMALL, predict=True)
@@ -136,6 +137,7 @@ def test_no_arch_is_removed_that_would_have_kept_to_the_memory(make_lab):
         assert one.removed == sum(2 * size_bytes(each) > 30 * 1024 for each in files)
 
 
+@pytest.mark.slow
 def test_without_a_limit_of_time_or_memory_nothing_is_fitted(make_lab):
     lab = make_lab(target={"budgets": {"size": {"file": "40 KiB"}}}, predict=True)
     lab.search()

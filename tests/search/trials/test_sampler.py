@@ -48,6 +48,7 @@ def pairs(knowledge: Knowledge) -> set[tuple[Any, Any, Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
 def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, knowledge: Knowledge) -> None:
     allowed = allowed_on(knowledge.plan, {Precision.FLOAT32: (1, 5, 9), Precision.INT8: (2, 4, 6)})
@@ -63,6 +64,7 @@ def test_everything_left_is_proposed_once_and_then_nothing(sampler: Any, knowled
     assert set(found) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
 def test_the_same_knowledge_and_seed_give_the_same_proposal(sampler: Any, knowledge: Knowledge) -> None:
     assert sampler.propose(knowledge, 5) == sampler.propose(knowledge, 5)
@@ -104,6 +106,7 @@ def test_tpe_finds_better_candidates_than_chance(make_lab: Callable[..., Any], b
     assert sum(gain >= 0.0 for gain in gains) >= 2
 
 
+@pytest.mark.slow
 def test_each_deployment_begins_with_the_largest_arch(knowledge: Knowledge) -> None:
     knowledge = replace(knowledge, plan=knowledge.plan.but(largest_first=True), trials=())
     found = []
@@ -128,6 +131,7 @@ MIXED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.name)
 def test_categories_and_conditional_axes_are_searched_and_replayed(sampler: Any, make_lab: Callable[..., Any]) -> None:
     lab = make_lab(axes=MIXED, trials=16, sampler=sampler.name)

@@ -20,6 +20,7 @@ from edgekd.students.student import load_student
 from edgekd.tasks.digits import Digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "in_float"),
     [((), ()), ((Quantize(keep_float=("head",)),), ("head:linear",))],

@@ -82,6 +82,7 @@ def test_it_sharpens_to_its_mode():
     assert Choices(AXES).open_bits() == pytest.approx(np.log2(24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.75, 1.25])
 def test_it_leans_to_the_most_open_choice_of_a_cost(share):
     rates = np.arange(1.0, 5.0)
@@ -98,6 +99,7 @@ def test_it_leans_to_the_most_open_choice_of_a_cost(share):
     assert (steps[0] < 0) == (share < 1)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_distribution():
     choices, generator = moved(4), torch.Generator().manual_seed(0)
     counts = dict.fromkeys((8, 16, 24, 32), 0)

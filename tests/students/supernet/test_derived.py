@@ -46,6 +46,7 @@ def counted(made):
     return count
 
 
+@pytest.mark.slow
 def test_they_add_up_to_every_arch_from_a_few_traces():
     made: list[Arch] = []
     block_costs = derived_block_costs(SPACE, counted(made))

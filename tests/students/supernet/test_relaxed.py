@@ -13,6 +13,7 @@ from edgekd.testing.contracts.relaxable import RelaxableContract
 SPEC = TaskSpec(name="odd", input=InputSpec(shape=(3, 30, 18)), head=HeadSpec(classes=7), data="0" * 64)
 
 
+@pytest.mark.slow
 class TestRelaxedResNet(RelaxableContract):
     @pytest.fixture
     def make_family(self):
@@ -37,6 +38,7 @@ class TestSmallerImages(RelaxableContract):
         return SPEC
 
 
+@pytest.mark.slow
 class TestTwoKindsOfBlocksAndAnEmptyStage(RelaxableContract):
     @pytest.fixture
     def make_family(self):
@@ -44,6 +46,7 @@ class TestTwoKindsOfBlocksAndAnEmptyStage(RelaxableContract):
         return lambda: ResNet.model_validate({"stages": 2, "space": space})
 
 
+@pytest.mark.slow
 class TestRelaxedMobileNet(RelaxableContract):
     @pytest.fixture
     def make_family(self):
@@ -51,6 +54,7 @@ class TestRelaxedMobileNet(RelaxableContract):
         return lambda: MobileNet.model_validate({"stages": 2, "space": space})
 
 
+@pytest.mark.slow
 class TestMobileNetWithAnEmptyStage(RelaxableContract):
     @pytest.fixture
     def make_family(self):

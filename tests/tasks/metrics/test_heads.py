@@ -12,6 +12,7 @@ from edgekd.testing.contracts.task import perfect_answers
 TASK = Shapes(train=40, test=10, validation=20, calibration=10, side=32)
 
 
+@pytest.mark.slow
 def test_the_mean_and_its_parts() -> None:
     labels = TASK.split("validation").labels
     answers = perfect_answers(TASK.spec, labels)

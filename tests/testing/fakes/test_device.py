@@ -108,6 +108,7 @@ def test_answers_need_a_callable(tmp_path):
     assert failing.open().run(job("a"), [tmp_path / "x.npy"]).outcome is Outcome.CRASHED
 
 
+@pytest.mark.slow
 def test_a_thousand_measurements_take_seconds_at_most():
     session = FakeDevice({"a": 100.0}).open()
     begun = time.process_time()
