@@ -312,11 +312,11 @@ def asked_of_profile(options: argparse.Namespace, space: str) -> dict[str, Any]:
 
 def of_profile(cell: Mapping[str, Any], truth: Mapping[int, float]) -> dict[str, Any]:
     """How a profile does on them, its intervals included."""
-    told = [row for row in cell["rows"] if "p5_us" in row]
-    lows = np.array([truth[row["index"]] for row in told])
-    inside = [row["least_us"] <= us <= row["most_us"] for row, us in zip(told, lows, strict=True)]
-    found = {"told": len(told), "of": len(cell["rows"]), "networks": cell["networks"], "inside": inside}
-    return {**found, **judged(lows, np.array([row["p5_us"] for row in told]))} if told else found
+    measured = [row for row in cell["rows"] if "p5_us" in row]
+    lows = np.array([truth[row["index"]] for row in measured])
+    inside = [row["least_us"] <= us <= row["most_us"] for row, us in zip(measured, lows, strict=True)]
+    found = {"measured": len(measured), "of": len(cell["rows"]), "networks": cell["networks"], "inside": inside}
+    return {**found, **judged(lows, np.array([row["p5_us"] for row in measured]))} if measured else found
 
 
 def evaluated(options: argparse.Namespace, cells: Mapping[str, Any], runs: Path) -> dict[str, Any]:
@@ -406,10 +406,10 @@ def printed_profiles(cells: Mapping[str, Any], profiles: Mapping[str, Any]) -> s
     rows = []
     for name, cell in profiles.items():
         found = of_profile(cell, {row["index"]: row["p5_us"] for row in cells[name]["rows"]})
-        errors = _errors(found) if found["told"] else ["-"] * 4
+        errors = _errors(found) if found["measured"] else ["-"] * 4
         rows.append([name, found["networks"], f"{found['told']}/{found['of']}", *errors])
     note = "the same networks by what `edgekd profile` measured: of so many networks,\nhow many of the 60 it tells of"
-    return table(["table", "from", "told", *_HEAD], rows, note)
+    return table(["table", "from", "measured", *_HEAD], rows, note)
 
 
 def made(options: argparse.Namespace, spaces: Sequence[str], results: Path, runs: Path) -> None:

@@ -20,8 +20,8 @@ _PLACE_OF_CORE = 36  # in /proc/PID/stat, counted behind the command's closing b
 
 
 def conditions(root: str = "/") -> Optional[Dict[str, float]]:
-    """Values that the machine tells of `_TOLD`, by name; None where it tells nothing. ``root`` holds /proc and /sys."""
-    found = ((name, look(root)) for name, look in _TOLD.items())
+    """Conditions of the machine (`_CONDITIONS`) by name; None where it reports none. ``root`` holds /proc and /sys."""
+    found = ((name, look(root)) for name, look in _CONDITIONS.items())
     return {name: value for name, value in found if value is not None} or None
 
 
@@ -69,7 +69,7 @@ def _throttle_flags(root: str) -> Optional[float]:
     return int(text, 16) if re.match(r"(0x)?[0-9a-fA-F]+$", text) else None
 
 
-_TOLD = {
+_CONDITIONS = {
     "temperature_c": _temperature_c,
     "clock_mhz": _clock_mhz,
     "swapped_pages": _swapped_pages,
