@@ -239,11 +239,12 @@ def export_model(
 ) -> ModelExportAnswer:
     """Export a model (``my_model.py:build``, a .pt2 or .onnx file) as bundles below ``output``, one per format.
 
-    ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, or a folder of pictures; int8 is
-    calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W) or (C, T); ``mean`` and
-    ``std`` are in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement where there are no labels)
-    each format gets its smallest precision within it, on a ``target``'s device its fastest; with a target, a
-    certificate. A model of several inputs takes a ``shape`` per input, and is exported in float32 without data.
+    ``formats`` are all where none is named, ``precisions`` float32. ``data``: an .npz, a folder of pictures or WAV
+    files, or a .csv; int8 is calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W)
+    or (C, T); ``mean`` and ``std`` are in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement
+    where there are no labels) each format gets its smallest precision within it, on a ``target``'s device its fastest;
+    with a target, a certificate. A model of several inputs takes a ``shape`` per input, and is exported in float32
+    without data.
 
     Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that can't be made is a row
     of the answer.

@@ -59,7 +59,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Images or signals to calibrate and score with: .npz, or a folder of pictures.",
+    help="Images or signals to calibrate and score with: .npz, a folder of pictures or WAV files, or a .csv.",
 )
 @click.option(
     "--input",

@@ -1,4 +1,4 @@
-"""Calibration and scoring samples of a model: a task of any kind, arrays, a folder, or none.
+"""Calibration and scoring samples of a model: class folders or a .csv (by their task), arrays, pictures, or none.
 
 Without labels, the float model's own predictions stand for them: the score is then agreement with it. Calibration
 samples are never scored; arrays without a split are divided by content, and the scored part both chooses a precision
@@ -40,6 +40,7 @@ from edgekd.tasks._protocol import (
 from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.pictures import read_picture
+from edgekd.tasks.inspect_data import holds_texts, look_at
 from edgekd.tasks.labelled import statistics
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.score import top1
@@ -99,19 +100,18 @@ def task_for(
         if shape is None:
             raise UsageError("the model's input shape is not known", "give --input 3x224x224, or --data")
         return _made_up(module, called, shape, mean, std)
-    if data.is_dir():
-        return _folder(module, called, shape, data, mean, std, events)
-    if not data.is_file():
+    if not data.exists():
         raise ConfigurationError.one(
-            "no such file or folder", "give an .npz, or a folder of pictures", Place(str(data))
+            "no such file or folder", "give an .npz, a .csv, or a folder of pictures or recordings", Place(str(data))
         )
-    if data.suffix == ".csv":
-        options = {"file": data.absolute(), **_framed(shape)}
-        return _of_task(module, called, "image-csv", options, _pixels(mean, std), events)
+    if data.is_dir() and (loose := sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)):
+        return _loose(module, called, shape, data, loose, mean, std, events)
+    if data.is_dir() or data.suffix.lower() == ".csv":
+        return _labelled(module, called, shape, data, mean, std, events)
     if data.suffix != ".npz":
         raise UsageError(
-            f"--data {data}: an .npz, a folder of pictures or a .csv of them is expected",
-            "save your images and labels as one of them",
+            f"--data {data}: an .npz, a folder of pictures or WAV files, or a .csv of pictures or series is expected",
+            "save your samples and labels as one of them",
         )
     names = set(array_names(data))
     if {"x_test", "y_test"} <= names and names & {"x_train", "x_validation"} and names & {"y_train", "y_validation"}:
@@ -193,6 +193,9 @@ def _of_task(
     whole = spec.head.classes == classes
     labels = spec.head.labels if whole else ()
     notes = () if whole else (_of_fewer(spec, called, classes),)
+    if (sound := spec.input.sound) is not None:
+        length = f"{sound.samples} samples, {sound.samples / sound.rate:g} s at {sound.rate} a second"
+        notes += (f"recordings are cropped or padded to {length}",)
     spec = spec.but(head=HeadSpec(classes=classes, labels=labels))
     return ModelTask(spec, task.split, spec.name, "top1", notes)
 
@@ -281,20 +284,49 @@ def _of_arrays(
     return ModelTask(spec, _splits(images, labels, parts), where, kind, notes)
 
 
-def _folder(
+def _labelled(
     module: nn.Module,
     called: str,
     shape: tuple[int, ...] | None,
-    folder: Path,
+    data: Path,
     mean: Values,
     std: Values,
     events: Events,
 ) -> ModelTask:
-    """Task of pictures in one folder per class; loose pictures have no labels."""
-    loose = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    if not loose:
-        options = {"root": folder.absolute(), **_framed(shape)}
-        return _of_task(module, called, "image-folder", options, _pixels(mean, std), events)
+    """Task of class folders or of a .csv, recognised as `edgekd init --data` does: pictures, recordings or series.
+
+    Samples get the model's size where it is known. Raises ConfigurationError for texts.
+    """
+    if holds_texts(data):
+        raise ConfigurationError.one(
+            f"{data} holds texts, and a text becomes ids by the tokenizer that the model was trained with",
+            "write a project of the family own with task: {kind: text-classification, ..., tokenizer: tokenizer.json}",
+        )
+    seen = look_at(data.absolute(), Path())
+    options = {name: value for name, value in seen.task.items() if name not in ("kind", "size")}
+    if not seen.signal:
+        framed = {} if shape is None else {"size": shape[1:], "channels": shape[0]}
+        normal = {"per_channel": True} | _pixels(mean, std)
+        return _of_task(module, called, seen.task["kind"], options | framed, normal, events)
+    if shape is not None and len(shape) == _SIGNAL_AXES:
+        channels, steps = shape
+        sound = {"seconds": steps / seen.rate, "channels": 2 if channels == 2 else 1} if seen.rate else {}
+        options |= sound or {"length": steps, "step": None}
+    normal = _pixels(mean, std) or {"mean": (0.0,), "std": (1.0,)}
+    return _of_task(module, called, seen.task["kind"], options, normal, events, shape)
+
+
+def _loose(
+    module: nn.Module,
+    called: str,
+    shape: tuple[int, ...] | None,
+    folder: Path,
+    loose: Sequence[Path],
+    mean: Values,
+    std: Values,
+    events: Events,
+) -> ModelTask:
+    """Task of pictures without classes."""
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if folders:
         raise ConfigurationError.one(
@@ -313,11 +345,6 @@ def _folder(
     events.progress("pictures", len(taken), len(taken), "")
     notes = () if len(loose) == len(taken) else (f"the first {len(taken)} of {len(loose)} pictures were taken",)
     return _of_arrays(module, called, folder, np.stack(pictures), None, _pixels(mean, std), shape, spec, notes)
-
-
-def _framed(shape: tuple[int, ...] | None) -> Mapping[str, Any]:
-    """Picture size options of a task: the model's, where it is known; else that of all pictures."""
-    return {"per_channel": True} | ({} if shape is None else {"size": shape[1:], "channels": shape[0]})
 
 
 def _pixels(mean: Values, std: Values) -> Mapping[str, Values]:

@@ -29,7 +29,7 @@ from edgekd.tasks.signals.series_rows import Columns, is_number, read_rows
 from edgekd.tasks.signals.sounds import SOUND_SUFFIXES, header_of
 from edgekd.tasks.text_classification import TEXT_SUFFIXES, TextClassification
 
-__all__ = ["Seen", "first_sample", "look_at", "signals_in"]
+__all__ = ["Seen", "first_sample", "holds_texts", "look_at", "signals_in"]
 
 _LOOKED_AT = 200  # image headers read: enough for a typical size
 _WINDOW, _LEAST_WINDOW = 128, 4  # steps of a window, where series are of several lengths
@@ -54,6 +54,7 @@ class Seen:
     side: int  # shorter side of the student's input; length of signals and texts
     floats: bool
     signal: Literal["", "audio", "series", "text"] = ""  # empty: pictures
+    rate: int = 0  # of recordings, samples a second
 
 
 def look_at(data: Path, folder: Path) -> Seen:
@@ -64,12 +65,17 @@ def look_at(data: Path, folder: Path) -> Seen:
     Raises UsageError for anything else, and ConfigurationError for an unexpected layout.
     """
     first = first_sample(folder / data) if (folder / data).is_dir() else ""
-    if first in TEXT_SUFFIXES or (data.suffix.lower() == ".csv" and _lists_texts(folder / data)):
+    if holds_texts(folder / data):
         return _of_texts("root" if first else "file", folder, data)
     if first in SOUND_SUFFIXES:
         return _of_recordings(_made(AudioFolder, folder, {"root": str(data)}), data)
-    if (folder / data).is_dir():
+    if first:
         return _of_pictures(_made(ImageFolder, folder, {"kind": "image-folder", "root": str(data)}), "root", data)
+    if (folder / data).is_dir():
+        raise ConfigurationError.one(
+            f"{data} holds neither pictures nor recordings (.wav), nor texts (.txt) in class folders",
+            "lay them out as FOLDER/CLASS/picture.jpg, FOLDER/CLASS/recording.wav",
+        )
     if data.suffix.lower() == ".csv" and (columns := _columns_of_series(folder / data)) is not None:
         return _of_series(columns, folder, data)
     if data.suffix.lower() == ".csv":
@@ -113,9 +119,11 @@ def _suffixes(folder: Path) -> Iterator[tuple[str, bool]]:
         yield from ((Path(name).suffix.lower(), place != str(folder)) for name in sorted(names))
 
 
-def _lists_texts(path: Path) -> bool:
-    """Return whether the header of a file has the columns `text` and `label`."""
-    if not path.is_file():
+def holds_texts(path: Path) -> bool:
+    """Return whether a folder's first sample is a text, or a .csv has the columns `text` and `label`."""
+    if path.is_dir():
+        return first_sample(path) in TEXT_SUFFIXES
+    if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         return {"text", "label"} <= {name.strip().lower() for name in stream.readline().split(",")}
@@ -238,6 +246,7 @@ def _of_recordings(task: AudioFolder, data: Path) -> Seen:
         side=round(seconds * rate),
         floats=True,
         signal="audio",
+        rate=rate,
     )
 
 

@@ -183,7 +183,7 @@ def test_floats_are_taken_as_floats(tmp_path: Path) -> None:
     ("data", "code", "said"),
     [
         ("nowhere", 2, "a folder of pictures, WAV or text files, a .csv or a .npz of arrays"),
-        ("empty", 3, "has no folders; a folder for each class is expected"),
+        ("empty", 3, "holds neither pictures nor recordings"),
         ("gone.csv", 3, "no such file"),
         ("X.npz", 3, "has the arrays X; needed: x_train"),
     ],

@@ -154,7 +154,8 @@ class CsvSeries(Images):
             )
         if lost := sorted(there - {window.label for window in cut}):
             raise ConfigurationError.one(
-                f"{self.file}: of class `{lost[0]}` no series has {self.length} steps with one label", "lower `length`"
+                f"{self.file}: of class `{lost[0]}` no series has {self.length} steps with one label",
+                "give longer series, or lower `length`",
             )
         numbers = {name: number for number, name in enumerate(names)}
         labels = np.asarray([numbers[window.label] for window in cut], np.int64)
