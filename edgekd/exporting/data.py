@@ -192,12 +192,12 @@ def _of_task(
         )
     whole = spec.head.classes == classes
     labels = spec.head.labels if whole else ()
-    notes = () if whole else (_of_fewer(spec, called, classes),)
+    notes = [] if whole else [_of_fewer(spec, called, classes)]
     if (sound := spec.input.sound) is not None:
         length = f"{sound.samples} samples, {sound.samples / sound.rate:g} s at {sound.rate} a second"
-        notes += (f"recordings are cropped or padded to {length}",)
+        notes.append(f"recordings are cropped or padded to {length}")
     spec = spec.but(head=HeadSpec(classes=classes, labels=labels))
-    return ModelTask(spec, task.split, spec.name, "top1", notes)
+    return ModelTask(spec, task.split, spec.name, "top1", tuple(notes))
 
 
 def _of_fewer(spec: TaskSpec, called: str, classes: int) -> str:
@@ -305,13 +305,14 @@ def _labelled(
     seen = look_at(data.absolute(), Path())
     options = {name: value for name, value in seen.task.items() if name not in ("kind", "size")}
     if not seen.signal:
-        framed = {} if shape is None else {"size": shape[1:], "channels": shape[0]}
-        normal = {"per_channel": True} | _pixels(mean, std)
-        return _of_task(module, called, seen.task["kind"], options | framed, normal, events)
+        options |= {"per_channel": True} | ({} if shape is None else {"size": shape[1:], "channels": shape[0]})
+        return _of_task(module, called, seen.task["kind"], options, _pixels(mean, std), events)
     if shape is not None and len(shape) == _SIGNAL_AXES:
         channels, steps = shape
-        sound = {"seconds": steps / seen.rate, "channels": 2 if channels == 2 else 1} if seen.rate else {}
-        options |= sound or {"length": steps, "step": None}
+        if seen.rate:
+            options |= {"seconds": steps / seen.rate, "channels": 2 if channels == 2 else 1}
+        else:
+            options |= {"length": steps, "step": None}
     normal = _pixels(mean, std) or {"mean": (0.0,), "std": (1.0,)}
     return _of_task(module, called, seen.task["kind"], options, normal, events, shape)
 
