@@ -61,6 +61,10 @@ class Traced:
         return {key: name for name, key in self.keys.items()}
 
 
+_ADAPTIVE: Mapping[str, list[int]] = {"adaptive_avg_pool1d": [2], "adaptive_avg_pool2d": [2, 3]}
+"""Pools that are a mean where their output has one pixel or step, and its axes."""
+
+
 def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = True, decoded: bool = False) -> Traced:
     """Fold a student and export it. The batch axis is 1 or dynamic; ``decoded`` includes the decoder, as in a file.
 
@@ -116,7 +120,7 @@ def spec_of(node: fx.Node) -> OperatorSpec:
     target = node.target
     full = target._opname if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
     row = aten_operator(full)
-    return TABLE["mean"] if row.name == "adaptive_avg_pool2d" and _is_one(node.args[1]) else row
+    return TABLE["mean"] if row.name in _ADAPTIVE and _is_one(node.args[1]) else row
 
 
 def is_tensor(node: fx.Node) -> bool:
@@ -229,20 +233,21 @@ def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") 
 
 
 def _pool_as_mean(program: ExportedProgram) -> None:
-    """Replace a pool to one pixel with the following flattening by the equivalent mean over the image.
+    """Replace a pool to one pixel or step with the following flattening by the mean over the image or signal.
 
     Exporters find tensors by the names and values of nodes, and torch renames these two on its way to ONNX.
     """
     graph = program.graph
     for pool in list(graph.nodes):
-        if "adaptive_avg_pool2d" not in str(pool.target) or operator_of(pool) != "mean" or len(pool.users) != 1:
+        axes = next((axes for name, axes in _ADAPTIVE.items() if name in str(pool.target)), [])
+        if not axes or operator_of(pool) != "mean" or len(pool.users) != 1:
             continue
         (flat,) = pool.users
         if flat.op != "call_function" or operator_of(flat) not in ("flatten", "view") or flat.meta["val"].dim() != 2:
             continue
         with graph.inserting_before(pool):
             mean = graph.create_node(
-                "call_function", torch.ops.aten.mean.dim, (pool.args[0], [2, 3]), name="mean", type_expr=None
+                "call_function", torch.ops.aten.mean.dim, (pool.args[0], axes), name="mean", type_expr=None
             )
         mean.meta = {**pool.meta, "val": flat.meta["val"]}
         flat.replace_all_uses_with(mean)

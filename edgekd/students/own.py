@@ -1,21 +1,22 @@
 """Family ``own``: a trained model unchanged, a space of one arch. Nothing is pruned; precisions and runtimes remain.
 
 The model is a function that builds it, with its weights, or a program: a file of ``torch.export.save`` (.pt2), or an
-ONNX graph. It takes one normalised float32 image (N, C, H, W) and returns logits (N, classes), in any of the forms that
-`answers` reads.
+ONNX graph. It takes one normalised float32 image (N, C, H, W) and returns logits (N, classes), or raw outputs of the
+task's heads, in any of the forms that `students.outputs` reads.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
 from pydantic import model_validator
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.artefacts import Artefact
@@ -23,16 +24,17 @@ from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
-from edgekd.students.logits import answering_logits, described, logits_in
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
+from edgekd.students.outputs import answering, answering_logits, described, logits_in, misfit
 from edgekd.students.program import input_shape_of, module_of
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 
-__all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape"]
+__all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape", "require_fit"]
 
 GRAPH = ".onnx"
 _AXES = (2, 3)
+_BATCH = 2
 _LATER = "models of one image (C, H, W), signal (C, T) or text are taken so far"
 
 
@@ -70,17 +72,7 @@ class Own(Record):
 
     def space(self, spec: TaskSpec) -> Space:
         """Return one arch without axes. Raises ConfigurationError if the model doesn't fit the task."""
-        if not spec.plain:
-            raise ConfigurationError.one(
-                f"the family own is for models of one classification head, and task `{spec.name}` has others",
-                "use the family resnet",
-            )
-        classes = classes_of(self.module(), spec.input, self.called)
-        if classes != spec.head.classes:
-            raise ConfigurationError.one(
-                f"`{self.called}` has {classes} classes, and task `{spec.name}` has {spec.head.classes}",
-                "give a model for the same classes, in the same order",
-            )
+        require_fit(self._answering(spec), spec, self.called)
         return Space(axes=())
 
     def original(self, spec: TaskSpec) -> Arch:
@@ -88,17 +80,25 @@ class Own(Record):
         return self.space(spec).at(0)
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:  # noqa: ARG002  # a family's signature; there is one arch
-        """Return a copy of the model, in eval mode: normalised (N, C, H, W) to logits."""
-        return self.module().requires_grad_(True)
+        """Return a copy of the model, in eval mode: normalised (N, C, H, W) to logits, or raw outputs by name."""
+        return self._answering(spec).requires_grad_(True)
 
     def module(self, notice: Callable[[str], None] = lambda _: None) -> nn.Module:
-        """Return a copy of the model, frozen, in eval mode.
+        """Return a copy of the model, frozen, in eval mode, that returns its logits if it has them.
 
         ``notice`` is called about a cast when the model is first built.
 
         Raises ConfigurationError if it can't be built or read.
         """
-        return copy.deepcopy(_loaded(self, notice))
+        return answering_logits(copy.deepcopy(_loaded(self, notice)))
+
+    def _answering(self, spec: TaskSpec) -> nn.Module:
+        if self.program is not None and not spec.plain:  # its readers keep the logits alone
+            raise ConfigurationError.one(
+                f"`{self.called}`: of a program only logits are read, and task `{spec.name}` has other heads",
+                "give the function that builds it: my_model.py:build, with `weights`",
+            )
+        return answering(copy.deepcopy(_loaded(self, lambda _: None)), spec)
 
     @property
     def _file(self) -> Path:
@@ -116,7 +116,7 @@ def _loaded(family: Own, notice: Callable[[str], None]) -> nn.Module:
     key = family.digest()
     if key not in _KEPT:
         _KEPT.clear()
-        _KEPT[key] = answering_logits(_read(family, notice))
+        _KEPT[key] = _read(family, notice)
     return _KEPT[key]
 
 
@@ -131,12 +131,45 @@ def program_shape(path: Path) -> tuple[int, ...]:
     return onnx_input_shape(path) if path.suffix == GRAPH else input_shape_of(path)
 
 
+def require_fit(module: nn.Module, spec: TaskSpec, called: str) -> None:
+    """Check a model's outputs for two blank samples against a task's heads. Raises ConfigurationError."""
+    if spec.plain:
+        classes = classes_of(module, spec.input, called)
+        if classes != spec.head.classes:
+            raise ConfigurationError.one(
+                f"`{called}` has {classes} classes, and task `{spec.name}` has {spec.head.classes}",
+                "give a model for the same classes, in the same order",
+            )
+        return
+    answer = _answer_to_blank(module, spec.input, called)
+    if reason := misfit(answer, spec.heads, _BATCH):
+        raise ConfigurationError.one(
+            f"`{called}` returns {reason} (task `{spec.name}`)",
+            "let it return a dict by these names, or a tuple in this order",
+        )
+    _require_finite(pytree.tree_leaves(answer), called)
+
+
 def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     """Return the number of a model's classes, from its outputs for two blank images, signals or texts.
 
     Raises ConfigurationError, with a remedy, for a model that doesn't take such inputs only, returns anything but
     logits (N, classes), or returns NaN or infinity.
     """
+    answer, what = _answer_to_blank(module, given, called), given.what
+    found = logits_in(answer)
+    if found is None or found.dim() != 2 or len(found) != _BATCH:
+        raise ConfigurationError.one(
+            f"`{called}` returns {described(answer if found is None else found)} for two {what}, and logits "
+            "(N, classes) were expected",
+            f"give a model that classifies whole {what}; of several tensors call one `logits`",
+        )
+    _require_finite([found], called)
+    return int(found.shape[1])
+
+
+def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object:
+    """Return a model's output for two blank samples. Raises ConfigurationError if it can't take them."""
     shape, what = given.shape, given.what
     if given.text is None and len(shape) not in _AXES:
         raise ConfigurationError.one(
@@ -151,7 +184,7 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
         )
     try:
         with torch.no_grad():
-            answer = module(torch.from_numpy(given.example(2)))
+            return module(torch.from_numpy(given.example(_BATCH)))
     except (Exception, SystemExit) as error:  # a person's code may raise anything
         if is_want_of_memory(error) or is_shortage(error):
             raise
@@ -165,18 +198,13 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
             if tokens
             else "give the size it was trained with: --input 3x224x224",
         ) from error
-    found = logits_in(answer)
-    if found is None or found.dim() != 2 or len(found) != 2:
-        raise ConfigurationError.one(
-            f"`{called}` returns {described(answer if found is None else found)} for two {what}, and logits "
-            "(N, classes) were expected",
-            f"give a model that classifies whole {what}; of several tensors call one `logits`",
-        )
-    if not bool(torch.isfinite(found).all()):
+
+
+def _require_finite(answers: Sequence[Tensor], called: str) -> None:
+    if not all(bool(torch.isfinite(answer).all()) for answer in answers):
         raise ConfigurationError.one(
             f"`{called}` outputs NaN or infinity for a blank input", "check its weights: are they those of this model?"
         )
-    return int(found.shape[1])
 
 
 def inputs_of(module: nn.Module) -> list[str]:

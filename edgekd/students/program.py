@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError, Place
 from edgekd.students.graph import operator_of
-from edgekd.students.logits import logits_in
+from edgekd.students.outputs import logits_in
 
 __all__ = ["input_shape_of", "module_of"]
 

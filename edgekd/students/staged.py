@@ -278,11 +278,9 @@ class RelaxableStaged(Staged):
 
     def relaxable(self, spec: TaskSpec) -> Space:
         """Return the space, if its choices can be trained. Raises like `relaxed`."""
-        if not spec.plain:
-            raise ConfigurationError.one(
-                f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
-                "leave search.by out: archs are then tried side by side",
-            )
+        from edgekd.students.supernet.derived import require_one_class
+
+        require_one_class(spec)
         space = self.space(spec)
         fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
         if fixed:

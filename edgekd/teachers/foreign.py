@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from edgekd.errors import ConfigurationError, MissingError
 from edgekd.records import Digest, Record, digest_json
-from edgekd.students.logits import described, logits_in
+from edgekd.students.outputs import described, logits_in
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import check_pair, normalised
 

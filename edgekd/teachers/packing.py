@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgekd.tasks._protocol import HeadSpec
-
-__all__ = ["Packed", "Packing", "packed", "packing_in", "packing_of", "raw_of", "unpacked"]
+__all__ = ["Packed", "Packing", "packed", "packing_in", "packing_of", "unpacked"]
 
 
 class Packed(NamedTuple):
@@ -64,24 +62,3 @@ class PacksAnswers(Protocol):
 def packing_in(teacher: object) -> tuple[Packed, ...]:
     """Return the layout of a teacher's outputs; empty for the logits of one classification head."""
     return teacher.packing if isinstance(teacher, PacksAnswers) else ()
-
-
-def raw_of(answers: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:
-    """Convert a network's outputs to raw outputs by name (`students.heads`); None if they have another form.
-
-    Accepts a mapping by name; for a single head also its tensors in order, or its only tensor.
-    """
-    from torch import Tensor
-
-    from edgekd.students.heads.many import raw_names
-
-    names = [name for head in heads for name in raw_names(head)]
-    if isinstance(answers, Tensor):
-        answers = (answers,)
-    if isinstance(answers, (tuple, list)):
-        answers = dict(zip(names, answers, strict=True)) if len(answers) == len(names) else {}
-    if not isinstance(answers, Mapping) or not set(names) <= set(answers):
-        return None
-    if not all(isinstance(answers[name], Tensor) for name in names):
-        return None
-    return {name: answers[name] for name in names}

@@ -18,12 +18,15 @@ from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
 from edgekd.students.heads.regression import standardised
+from edgekd.students.outputs import raw_of
 from edgekd.students.weights import built_module, source_file, state_digest
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
-from edgekd.teachers.packing import Packed, packed, packing_of, raw_of
+from edgekd.teachers.packing import Packed, packed, packing_of
 
 __all__ = ["TorchTeacher"]
+
+_IMAGES = 4  # axes of a batch of images
 
 
 class TorchTeacher(ForeignTeacher):
@@ -66,16 +69,17 @@ class TorchTeacher(ForeignTeacher):
         if self._module is None:
             self._module = built_module(self.module, self.weights)
             for parameter in self._module.parameters():
-                if parameter.ndim == 4:
+                if parameter.ndim == _IMAGES:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self._module
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Return the batch normalised, resized and channels last.
+        """Return the batch normalised and resized, images channels last.
 
         Raises ConfigurationError before it has mean and std.
         """
-        return super().prepared(batch).contiguous(memory_format=torch.channels_last)
+        views = super().prepared(batch)
+        return views.contiguous(memory_format=torch.channels_last) if views.ndim == _IMAGES else views
 
     def _load(self) -> None:
         self.network()

@@ -116,6 +116,24 @@ class Transformer(nn.Module):
         return self.head(x.mean(1))
 
 
+class Windows(nn.Module):
+    """Attention with biases of positions as its mask, and a pool over tokens (Liu et al. 2021)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.out = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 16)
+        self.parts = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.bias = nn.Parameter(torch.randn(1, 2, 4, 4), requires_grad=False)  # so that torch takes its fused kernel
+        self.pool, self.head = nn.AdaptiveAvgPool1d(1), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2).reshape(-1, 4, 16)
+        q, k, v = (part(x).view(-1, 4, 2, 8).transpose(1, 2) for part in self.parts)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, self.bias)
+        x = (x + self.out(attended.transpose(1, 2).contiguous().reshape(-1, 4, 16))).reshape(-1, 16, 16)
+        return self.head(self.pool(x.transpose(1, 2)).flatten(1))
+
+
 class Pyramid(nn.Module):
     """Float maps are joined, and a convolution reads the result."""
 
@@ -137,6 +155,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "upwards": upwards,
     "gated": Gated,
     "transformer": Transformer,
+    "windows": Windows,
     "pyramid": Pyramid,
     "clamped": clamped,
 }

@@ -25,22 +25,25 @@ def record(edgekd, name):
 
 
 def test_two_budgets_two_students_and_one_is_interrupted_while_the_choice_is_trained(relaxed):
-    relaxed.change("target.yaml", "p95: 100 ms", "p50: 30 us")
-    relaxed.write("wide.yaml", (relaxed.folder / "target.yaml").read_text().replace("30 us", "120 us"))
-    code, said = relaxed.interrupted("relaxed ", 1, "search", "project.yaml", "--run", "run-30")
+    relaxed.change("target.yaml", "p95: 100 ms", "p50: 100 ms")
+    assert relaxed("search", "project.yaml", "--run", "wide").returncode in (0, 6)  # a busy machine may leave it open
+    tables = [record(relaxed, path) for path in (relaxed.folder / "wide" / "latencies").glob("*.json")]
+    measured = sorted(one["p5_us"]["value"] for table in tables for one in table["observations"])
+    tight = measured[len(measured) // 2]
+    relaxed.write("tight.yaml", (relaxed.folder / "target.yaml").read_text().replace("100 ms", f"{tight:.0f} us"))
+    command = ("search", "project.yaml", "--target", "./tight.yaml", "--run", "tight")
+    code, said = relaxed.interrupted("relaxed ", 1, *command)
     assert code == 130, said
-    assert not (relaxed.folder / "run-30" / "relaxation.json").exists()
-    chosen = {}
-    for target, budget in (("target.yaml", 30), ("wide.yaml", 120)):
-        run = f"run-{budget}"
-        done = relaxed("search", "project.yaml", "--target", f"./{target}", "--run", run)
-        assert done.returncode in (0, 6), done.stderr  # a busy machine may leave a verdict open
-        chosen[budget] = record(relaxed, f"{run}/finalists/01.json")["candidate"]["arch"]
+    assert not (relaxed.folder / "tight" / "relaxation.json").exists()
+    done = relaxed(*command)
+    assert done.returncode in (0, 5, 6), done.stderr  # or measure a finalist above the budget
+    for run in ("wide", "tight"):
         model = record(relaxed, f"{run}/latency_model.json")
         assert model["error_median"] < 0.25
         assert model["bandwidth"]["kind"] == "measured"
-    assert relaxed("search", "--replay", "run-30").returncode == 0
-    assert chosen[30] != chosen[120]
+        assert relaxed("search", "--replay", run).returncode == 0
+    wide, narrow = (record(relaxed, f"{run}/relaxation.json")["mode"] for run in ("wide", "tight"))
+    assert wide != narrow
 
 
 def test_what_cant_be_relaxed_is_told_before_anything_is_measured(relaxed):

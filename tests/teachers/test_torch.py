@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks._protocol import InputSpec, TextSpec
 from edgekd.teachers._protocol import OpenTeacher
 from edgekd.teachers.binding import bind
 from edgekd.teachers.observed import observing, teacher_layout
@@ -114,3 +114,42 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     teacher = TorchTeacher.model_validate({"module": "nan_teacher:build"}, context={"folder": tmp_path})
     with pytest.raises(ConfigurationError, match="the weights `weight` are NaN or infinite"):
         teacher.network()
+
+
+OTHER = """
+from torch import nn
+
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 4)
+
+    def forward(self, ids):
+        return self.head(self.embedding(ids).mean(1))
+
+def text():
+    return Reads()
+
+def signal():
+    return nn.Sequential(nn.Conv1d(2, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4))
+"""
+TEXT = InputSpec(
+    name="tokens",
+    shape=(12,),
+    raw_dtype="int32",
+    raw_range=(0, 19),
+    text=TextSpec(vocabulary=20, padding=0, tokenizer="0" * 64),
+)
+SIGNAL = InputSpec(shape=(2, 64), raw_dtype="float32", raw_range=(-1, 1))
+
+
+@pytest.mark.parametrize(("given", "which"), [(TEXT, "text"), (SIGNAL, "signal")])
+def test_it_teaches_texts_and_signals(tmp_path, spec, given, which):
+    (tmp_path / "other.py").write_text(OTHER)
+    teacher = TorchTeacher.model_validate({"module": f"other.py:{which}"}, context={"folder": tmp_path})
+    bound = bind(teacher, spec.but(input=given))
+    batch = torch.from_numpy(given.random(0, 4))
+    logits = bound.logits(batch)
+    with torch.no_grad():
+        assert torch.allclose(logits, bound.network()(batch), atol=1e-6)
+    assert logits.shape == (4, 4)

@@ -38,10 +38,10 @@ from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.analysis import parts_of_arch
-from edgekd.students.logits import answering_logits
+from edgekd.students.outputs import answering
+from edgekd.students.own import require_fit
 from edgekd.students.supernet.block_costs import BlockCost
-from edgekd.students.supernet.derived import derived_block_costs
-from edgekd.students.traced import MODEL_ERRORS
+from edgekd.students.supernet.derived import derived_block_costs, require_one_class
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec
 
@@ -92,7 +92,10 @@ class Pruned(Record):
         return Space(axes=tuple(sorted(axes, key=lambda axis: axis.name)))
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
-        """Build the model of one arch with inherited weights, in eval mode: normalised (N, C, H, W) to logits."""
+        """Build the model of one arch with inherited weights, in eval mode.
+
+        It maps normalised (N, C, H, W) to logits, or to raw outputs by name.
+        """
         return self._pruned(copy.deepcopy(_anatomy(self, spec).model), None, arch, spec)
 
     def shrink(self, module: nn.Module, before: Arch, after: Arch, spec: TaskSpec) -> nn.Module:
@@ -109,10 +112,11 @@ class Pruned(Record):
     def relaxed(self, spec: TaskSpec) -> RelaxedPruned:
         """Return the supernet with all choices, initialised with the trained weights.
 
-        Raises ConfigurationError if a layer normalises over channels: a masked one would count.
+        Raises ConfigurationError if a layer normalises over channels (a masked one would count), or for several heads.
         """
         from edgekd.compress.pruning.relaxed import MaskedChannels, RelaxedPruned
 
+        require_one_class(spec)
         anatomy, choices = _anatomy(self, spec), {axis.name: axis.choices for axis in self.space(spec).axes}
         model = copy.deepcopy(anatomy.model).requires_grad_(True)  # read from a file, it is frozen
         modules = dict(model.named_modules())
@@ -138,7 +142,8 @@ class Pruned(Record):
         return RelaxedPruned(model, groups, stages, cut)
 
     def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
-        """Return the block costs of every arch."""
+        """Return the block costs of every arch. Raises ConfigurationError for several heads."""
+        require_one_class(spec)
         return _block_costs(self, spec)
 
     def _pruned(
@@ -168,7 +173,7 @@ class Pruned(Record):
             for group, count, order in zip(groups, counts, by_now, strict=True)
         }
         prune_channels(model, groups, keep)
-        _check_answers(self, model, spec)
+        require_fit(model, spec, self.model.target)
         return model.eval().requires_grad_(True)
 
     def original(self, spec: TaskSpec) -> Arch | None:
@@ -250,13 +255,8 @@ class _Anatomy(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
-    if not spec.plain:
-        raise ConfigurationError.one(
-            f"the family pruned is for models of one classification head, and task `{spec.name}` has others",
-            "use the family resnet",
-        )
-    model = answering_logits(built_module(family.model, family.weights))
-    _check_answers(family, model, spec)
+    model = answering(built_module(family.model, family.weights), spec)
+    require_fit(model, spec, family.model.target)
     groups, left_out = find_groups(model, spec.input)
     stages = find_stages(model, spec.input) if family.blocks else []
     return _Anatomy(model, tuple(groups), tuple(stages), tuple(left_out))
@@ -265,25 +265,6 @@ def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
 @lru_cache(maxsize=4)
 def _block_costs(family: Pruned, spec: TaskSpec) -> Sequence[BlockCost]:
     return derived_block_costs(family.space(spec), lambda arch: parts_of_arch(family, arch, spec))
-
-
-def _check_answers(family: Pruned, model: nn.Module, spec: TaskSpec) -> None:
-    try:
-        with torch.no_grad():
-            answer = model(torch.from_numpy(spec.input.example(2)))
-    except MODEL_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigurationError.one(
-            f"`{family.model.target}` can't take this task's {spec.input.what} {spec.input.shape}: {reason}",
-            "give a model for this input",
-        ) from error
-    if not isinstance(answer, Tensor) or tuple(answer.shape) != (2, spec.head.classes):
-        found = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise ConfigurationError.one(
-            f"`{family.model.target}` returns {found} for two {spec.input.what}, "
-            f"and task `{spec.name}` has {spec.head.classes} classes",
-            "give a model that returns logits (N, classes) for the same classes",
-        )
 
 
 def _order(scores: Tensor) -> Tensor:

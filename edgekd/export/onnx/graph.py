@@ -6,6 +6,7 @@ found by name. Where torch has renamed a value on its way to ONNX, it is found b
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,12 +15,15 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import fx
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.matching import node_values, same_tensor
-from edgekd.students.graph import Traced, is_decoding, is_tensor, spec_of
+from edgekd.students.graph import Traced, is_decoding, is_tensor, operator_of, spec_of
 
 __all__ = ["POOL", "OnnxGraph", "float_model", "strip"]
+
+_MASK = 3  # place of the mask among arguments of an attention
 
 POOL = "/pool"
 """Suffix of the value before a mean's last reshape: it has the mean's encoding."""
@@ -31,7 +35,8 @@ def float_model(traced: Traced) -> onnx.ModelProto:
     Raises ConfigurationError naming the operator that can't be exported.
     """
     try:
-        program = torch.onnx.export(traced.program, dynamo=True, verbose=False)
+        with _copying(traced.program.graph):
+            program = torch.onnx.export(traced.program, dynamo=True, verbose=False)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigurationError.one(
@@ -45,6 +50,37 @@ def float_model(traced: Traced) -> onnx.ModelProto:
     _name_values(model, traced)
     _pool_means(model.graph, traced)
     return model
+
+
+@contextlib.contextmanager
+def _copying(graph: fx.Graph) -> Iterator[None]:
+    """Copy what every attention with a mask returns, meanwhile.
+
+    torch's kernel returns other strides than the exporter's decomposition of it, and a reshape that is a view of the
+    one can't be a view of the other.
+    """
+    attentions = [node for node in graph.nodes if node.op == "call_function" and _is_masked(node)]
+    copies = []
+    for node in attentions:
+        with graph.inserting_after(node):
+            copy = graph.call_function(
+                torch.ops.aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
+            )
+        copy.meta = {**node.meta, "val": node.meta["val"].contiguous()}
+        node.replace_all_uses_with(copy, lambda user, copy=copy: user is not copy)
+        copies.append(copy)
+    try:
+        yield
+    finally:
+        for node, copy in zip(attentions, copies, strict=True):
+            copy.replace_all_uses_with(node)
+            graph.erase_node(copy)
+
+
+def _is_masked(node: fx.Node) -> bool:
+    """Tell whether a node is an attention with a mask."""
+    attends = operator_of(node) == "scaled_dot_product_attention"
+    return attends and len(node.args) > _MASK and node.args[_MASK] is not None
 
 
 def _name_values(model: onnx.ModelProto, traced: Traced) -> None:

@@ -21,12 +21,22 @@ from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Choice, Space
 from edgekd.students.analysis import Part
 from edgekd.students.supernet.block_costs import DEPTHWISE, BlockCost, Cost, Floats
+from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["derived_block_costs"]
+__all__ = ["derived_block_costs", "require_one_class"]
 
 _VECTORS = (16, 32)  # channels that kernels compute at once: a layer of 24 may take as long as one of 32
 _MOST = 20_000  # archs to trace, some 15 ms each
 _CHECKED = 16
+
+
+def require_one_class(spec: TaskSpec) -> None:
+    """Raise ConfigurationError for a task with other heads than one of classification."""
+    if not spec.plain:
+        raise ConfigurationError.one(
+            f"the choice of an arch is trained for one classification head, and task `{spec.name}` has others",
+            "leave search.by out: archs are then tried side by side",
+        )
 
 
 def derived_block_costs(

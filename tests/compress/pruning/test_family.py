@@ -225,9 +225,9 @@ def test_blocks_can_be_left_alone(make, spec):
     assert not any(axis.name.startswith("blocks") for axis in make("resnet20", blocks=False).space(spec).axes)
 
 
-def test_other_heads_are_refused(make, spec):
+def test_heads_that_the_model_has_not_are_refused(make, spec):
     many = spec.but(more=(HeadSpec(name="mask", kind="segmentation", classes=2),))
-    with pytest.raises(ConfigurationError, match="one classification head"):
+    with pytest.raises(ConfigurationError, match="where logits, mask were expected"):
         make("resnet20").space(many)
 
 

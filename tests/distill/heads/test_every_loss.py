@@ -17,11 +17,11 @@ from edgekd.distill.losses._protocol import FeatureLoss, OfLabels, OfNumbers
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError
 from edgekd.records import digest_json
+from edgekd.students._protocol import Family
 from edgekd.students.mobilenet import MobileNet
-from edgekd.students.own import Own
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import new_student
-from edgekd.tasks._protocol import HeadSpec, Task, TaskSpec
+from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.one_head import OneHead
 from edgekd.tasks.shapes import Shapes
 from edgekd.teachers.packing import packed, packing_of
@@ -43,12 +43,34 @@ MOBILE = MobileNet.model_validate({"space": {"width": [8, 8], "depth": [1, 1], "
 FORMS = {"detection": OfLabels, "multilabel": OfLabels, "regression": OfNumbers}
 OWN = """
 from torch import nn
+from torch.nn import functional
 
-def own():
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(8, 3),
-    )
+class Own(nn.Module):
+    def __init__(self, vectors=(), maps=()):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.vectors = nn.ModuleList(nn.Linear(8, size) for size in vectors)
+        self.maps = nn.ModuleList(nn.Conv2d(8, size, 1) for size in maps)
+
+    def forward(self, images):
+        features = self.trunk(images)
+        pooled = features.mean((2, 3))
+        return tuple(head(pooled) for head in self.vectors) + tuple(head(features) for head in self.maps)
+
+def all_three():
+    return Own(vectors=[3], maps=[3, 4, 4])
+
+def things():
+    return Own(maps=[3, 4])
+
+def mask():
+    return Own(maps=[4])
+
+def labels():
+    return Own(vectors=[3])
+
+def numbers():
+    return Own(vectors=[2])
 """
 
 
@@ -94,21 +116,27 @@ def families(tmp_path_factory):
     folder, models = tmp_path_factory.mktemp("own"), {}
     (folder / "own_of_heads.py").write_text(OWN)
     exec(OWN, models)
-    np.savez(folder / "own.npz", **{name: value.numpy() for name, value in models["own"]().state_dict().items()})
-    own = {"model": "own_of_heads.py:own", "weights": "own.npz", "ratios": [0.5, 1.0], "round_to": 1}
+
+    def of_task(family: str, which: str, **options: object) -> Family:
+        function = which.replace(" ", "_")
+        weights = {name: value.numpy() for name, value in models[function]().state_dict().items()}
+        np.savez(folder / f"{function}.npz", **weights)
+        options |= {"model": f"own_of_heads.py:{function}", "weights": f"{function}.npz"}
+        return plugins.load("edgekd.families", family).model_validate(options, context={"folder": folder})
+
     return {
         "resnet": FAMILY,
         "mobilenet": MOBILE,
         "dscnn": plugins.load("edgekd.families", "dscnn").model_validate(SMALL),
         "transformer": plugins.load("edgekd.families", "transformer").model_validate(TOKENS),
-        "pruned": plugins.load("edgekd.families", "pruned").model_validate(own, context={"folder": folder}),
-        "own": Own.model_validate({name: own[name] for name in ("model", "weights")}, context={"folder": folder}),
+        "pruned": {which: of_task("pruned", which, ratios=[0.5, 1.0], round_to=1) for which in TASKS},
+        "own": {which: of_task("own", which) for which in TASKS},
     }
 
 
-def reasons(kind, spec: TaskSpec, whose: str, fits: bool) -> set[str]:
+def reasons(kind, spec: TaskSpec, whose: str) -> set[str]:
     """Words of all that is to be told of a loss, by what it says of itself."""
-    found = set() if fits else {"the student was built for other heads"}
+    found: set[str] = set()
     if kind.needs_teacher and whose == "none":
         found.add("needs a teacher")
     if not issubclass(kind, FeatureLoss):
@@ -133,10 +161,28 @@ def test_no_family_is_left_out(families):
 
 
 @pytest.mark.parametrize("which", TASKS)
-@pytest.mark.parametrize("name", ["pruned", "own"])
-def test_a_persons_own_model_has_one_head_of_classes(name, which, families):
-    with pytest.raises(ConfigurationError, match="models of one classification head"):
-        families[name].space(TASKS[which].spec)
+def test_a_persons_own_model_answers_for_every_head(which, families):
+    spec = TASKS[which].spec
+    images = torch.from_numpy(spec.input.random(0, 2))
+    for family in (families["pruned"][which], families["own"][which]):
+        module = family.build(family.original(spec), spec)
+        given = FAMILY.build(FAMILY.space(spec).at(0), spec)(images)
+        answers = module(images)
+        assert list(answers) == list(given)
+        assert [answer.shape[:2] for answer in answers.values()] == [answer.shape[:2] for answer in given.values()]
+        halved = [axis for axis in family.space(spec).axes if axis.name.startswith("keep")]
+        assert bool(halved) == (family.name == "pruned")
+    other = next(name for name in TASKS if name not in (which, "all three"))
+    with pytest.raises(ConfigurationError, match=r"where .* expected"):
+        families["own"][other].space(SHAPES.spec)
+
+
+def test_a_student_of_other_heads_is_refused(families, context, tmp_path):
+    spec = TASKS["mask"].spec
+    student = new_student(families["own"]["mask"], families["own"]["mask"].space(spec).at(0), spec, seed=0)
+    stage = Distill(loss={"ce": {}}, epochs=1)
+    (problem,) = stage.check(student, context(tmp_path, task=SHAPES))
+    assert "the student was built for other heads" in problem.message
 
 
 NAMES = ("resnet", "mobilenet", "dscnn", "transformer", "pruned")
@@ -154,12 +200,12 @@ CASES = [
 @pytest.mark.parametrize(("loss", "name", "which", "whose"), CASES)
 def test_trains_or_says_why_not(loss, name, which, whose, families, context, tmp_path):
     task, family = TASKS[which], families[name]
-    built_for = task.spec if name != "pruned" else task.spec.but(head=HeadSpec(classes=3), more=())
-    student = new_student(family, family.space(built_for).at(0), built_for, seed=0)
+    family = family[which] if name == "pruned" else family
+    student = new_student(family, family.space(task.spec).at(0), task.spec, seed=0)
     stage = Distill(loss={loss: {}}, epochs=1, batch_size=4, views=1, precision="float32")
     given = context(tmp_path, task=task, teacher=TEACHERS[whose](task.spec))
     problems, kind = stage.check(student, given), plugins.load("edgekd.losses", loss)
-    expected = reasons(kind, task.spec, whose, fits=name != "pruned")
+    expected = reasons(kind, task.spec, whose)
     assert len(problems) == len(expected)
     assert all(any(words in problem.message for problem in problems) for words in expected)
     if problems:

@@ -1,0 +1,145 @@
+"""Readers of a model's output: logits of a classifier, or raw outputs by name for other heads.
+
+Students, teachers and export use them. An output is a tensor, a tuple, a mapping, or an object with fields
+(Transformers' ``ModelOutput``, a dataclass).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+from torch import Tensor, nn
+
+from edgekd.students.heads.many import raw_names
+from edgekd.students.heads.regression import standardised
+from edgekd.tasks._protocol import HeadSpec, TaskSpec
+
+__all__ = ["answering", "answering_logits", "described", "logits_in", "misfit", "raw_of"]
+
+_NAME = "logits"
+_BOX = 4  # numbers of a box
+_MAPS = ("segmentation", "detection")  # kinds of head with outputs (N, channels, h, w)
+
+
+def logits_in(answer: object) -> Tensor | None:
+    """Return the logits tensor; None if the output has none, or several and no ``logits``.
+
+    A mapping or an object is read by its ``logits``, else by its only float tensor of two axes; a tuple or list by its
+    first item.
+    """
+    if isinstance(answer, Tensor):
+        return answer
+    if _is_sequence(answer):
+        return answer[0] if answer and isinstance(answer[0], Tensor) else None
+    parts = _parts(answer)
+    if isinstance(found := parts.get(_NAME), Tensor):
+        return found
+    tables = [
+        part for part in parts.values() if isinstance(part, Tensor) and part.dim() == 2 and part.is_floating_point()
+    ]
+    return tables[0] if len(tables) == 1 else None
+
+
+def raw_of(answer: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:
+    """Convert an output to raw outputs by name (`raw_names`); None if it has another form.
+
+    Accepts a mapping or an object with these names (for a single one also ``logits``), or tensors in their order.
+    """
+    names = [name for head in heads for name in raw_names(head)]
+    if isinstance(answer, Tensor):
+        answer = (answer,)
+    if _is_sequence(answer):
+        parts = dict(zip(names, answer, strict=True)) if len(answer) == len(names) else {}
+    else:
+        parts = _parts(answer)
+        if len(names) == 1 and names[0] not in parts:
+            parts = {names[0]: parts.get(_NAME)}
+    found = {name: parts[name] for name in names if isinstance(parts.get(name), Tensor)}
+    return found if len(found) == len(names) else None
+
+
+def misfit(answer: object, heads: Sequence[HeadSpec], batch: int) -> str:
+    """Describe the first raw output of a shape that its head can't have; ``""`` if all fit.
+
+    Expected are (N, classes), and maps of any size: (N, classes, h, w) of segmentation, (N, classes, h, w) and
+    (N, 4, h, w) of detection.
+    """
+    raw = raw_of(answer, heads)
+    if raw is None:
+        names = ", ".join(name for head in heads for name in raw_names(head))
+        return f"{described(answer)}, where {names} were expected"
+    for head in heads:
+        axes = 4 if head.kind in _MAPS else 2
+        for name, channels in zip(raw_names(head), (head.classes, _BOX), strict=False):
+            shape = tuple(raw[name].shape)
+            if len(shape) != axes or shape[:2] != (batch, channels):
+                expected = f"(N, {channels}, h, w)" if axes > 2 else f"(N, {channels})"
+                return f"{shape} for {head.kind} `{name}`, where {expected} was expected"
+    return ""
+
+
+def described(answer: object) -> str:
+    """Describe an output for a message: the shape of a tensor, the names in a mapping or an object, else the type."""
+    if isinstance(answer, Tensor):
+        return str(tuple(answer.shape))
+    if _is_sequence(answer):
+        return f"a {type(answer).__name__} of {len(answer)}"
+    parts = _parts(answer)
+    return f"{type(answer).__name__} with {', '.join(map(str, parts))}" if parts else type(answer).__name__
+
+
+def answering_logits(module: nn.Module) -> nn.Module:
+    """Register a hook so that the same module returns only its logits, if `logits_in` finds them.
+
+    Names of layers and weights stay: a wrapper would change them all.
+    """
+    module.register_forward_hook(_only_logits)
+    return module
+
+
+def answering(module: nn.Module, spec: TaskSpec) -> nn.Module:
+    """Register a hook so that the same module returns what a student of the task does.
+
+    For a plain task these are logits, else raw outputs by name, with numbers standardised as in training.
+    """
+    if spec.plain:
+        return answering_logits(module)
+    module.register_forward_hook(_OnlyRaw(spec.heads))
+    return module
+
+
+def _only_logits(_module: nn.Module, _inputs: Any, answer: Any) -> Any:
+    found = logits_in(answer)
+    return answer if found is None else found
+
+
+class _OnlyRaw:
+    """Hook that returns the raw outputs of heads."""
+
+    def __init__(self, heads: Sequence[HeadSpec]) -> None:
+        self._heads = heads
+
+    def __call__(self, _module: nn.Module, _inputs: Any, answer: Any) -> Any:
+        found = raw_of(answer, self._heads)
+        if found is None:
+            return answer
+        for head in self._heads:
+            if head.kind == "regression":  # a person's network predicts in the labels' units
+                found[head.name] = standardised(head, found[head.name])
+        return found
+
+
+def _is_sequence(answer: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(answer, (tuple, list)) and not hasattr(answer, "_fields")
+
+
+def _parts(answer: object) -> dict[Any, Any]:
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    if hasattr(answer, "_fields"):  # a named tuple
+        return {name: getattr(answer, name) for name in answer._fields}
+    if dataclasses.is_dataclass(answer):
+        return {field.name: getattr(answer, field.name) for field in dataclasses.fields(answer)}
+    return {}
