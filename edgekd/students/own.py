@@ -196,7 +196,7 @@ def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object
             else f"`{called}` can't take two {what} {shape}: {reason}",
             "give a project with the task text-classification"
             if tokens
-            else "give the size it was trained with: --input 3x224x224",
+            else f"give the size it was trained with: --input {'3x224x224' if given.is_image else '1x16000'}",
         ) from error
 
 
