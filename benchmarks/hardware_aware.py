@@ -37,7 +37,7 @@ from scipy import stats
 NAME = "hardware_aware"
 SLACK = 1.02
 BACKEND = "litert/xnnpack"
-WHO = ("relaxed", "scaled")
+WHO = ("differentiable", "scaled")
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
             "stem_stride": 1,
             "epochs": 2 if options.tiny else 30,
             "views": 2 if options.tiny else 5,
-            "relaxed": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 30, "tries": 8},
+            "differentiable": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 30, "tries": 8},
         }
     return {
         **shared,
@@ -60,7 +60,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         "stem_stride": 2,
         "epochs": 2 if options.tiny else 15,
         "views": 2 if options.tiny else 5,
-        "relaxed": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 12, "tries": 8},
+        "differentiable": {"table": 8 if options.tiny else 24, "epochs": 2 if options.tiny else 12, "tries": 8},
     }
 
 
@@ -165,7 +165,7 @@ def search(options: argparse.Namespace, name: str, p5_us: float, runs: Path) -> 
 
     chosen, folder = settings(options), runs / name
     asked = {
-        "by": {"differentiable": chosen["relaxed"]},
+        "by": {"differentiable": chosen["differentiable"]},
         "budget": "4 h",
         "finalists": 1,
         "reference_archs": 4,
@@ -175,16 +175,16 @@ def search(options: argparse.Namespace, name: str, p5_us: float, runs: Path) -> 
     path = write_yaml(folder / "project.yaml", project(options, chosen["space"], asked))
     code, answer = edgekd("search", path, "--run", folder / "run")
     run = Run.open(folder / "run")
-    finalists, model, relaxation = run.finalists(), run.latency_model(), run.relaxation()
-    if not finalists or model is None or relaxation is None:
+    finalists, model, supernet = run.finalists(), run.latency_model(), run.supernet()
+    if not finalists or model is None or supernet is None:
         raise SystemExit(f"{name}: no finalist, {answer['outcome']}")
     taken = next((finalist for finalist in finalists if finalist.chosen), finalists[0])
     return {
         "exit_code": code,
         "run": f"{name}/run",
         "arch": dict(taken.candidate.arch.choices),
-        "mode": dict(relaxation.mode.choices),
-        "points": [point.model_dump(mode="json") for point in relaxation.points],
+        "mode": dict(supernet.mode.choices),
+        "points": [point.model_dump(mode="json") for point in supernet.points],
         "model": {
             "form": model.form,
             "samples": model.samples,
@@ -280,15 +280,15 @@ def printed(options: argparse.Namespace, cells: Cells) -> str:
         scores = {
             who: {s: cell["test"] for s in range(1, 100) if (cell := cells.get(f"{name}-{who}-{s}"))} for who in WHO
         }
-        both = sorted(set(scores["relaxed"]) & set(scores["scaled"]))
+        both = sorted(set(scores["differentiable"]) & set(scores["scaled"]))
         if not both:
             continue
-        gains = np.array([100 * (scores["relaxed"][s] - scores["scaled"][s]) for s in both])
+        gains = np.array([100 * (scores["differentiable"][s] - scores["scaled"][s]) for s in both])
         for who in WHO:
             mine = 100 * np.array([scores[who][s] for s in both])
             row = [f"{name} {who}", len(both), f"{mine.mean():.2f}", f"{mine.std(ddof=1) if len(both) > 1 else 0:.2f}"]
             p = float(stats.ttest_1samp(gains, 0.0).pvalue) if len(both) > 1 else float("nan")
-            gained = [f"{gains.mean():+.2f}", f"{p:.3f}"] if who == "relaxed" else ["", ""]
+            gained = [f"{gains.mean():+.2f}", f"{p:.3f}"] if who == "differentiable" else ["", ""]
             at = beside.get(f"{name}-{who}")
             rows.append([*row, *gained, f"{at['p5_us']:.1f}" if at else "-", f"{at['p50_us']:.1f}" if at else "-"])
         found = cells.get(f"search-{name}")

@@ -37,7 +37,7 @@ class Setting:
 
 
 @cache
-def lesson(tiny: bool, limit: int | None, validation: float, runs: Path) -> tuple[Any, Any]:
+def task_and_teacher(tiny: bool, limit: int | None, validation: float, runs: Path) -> tuple[Any, Any]:
     """Task and teacher, read once a process."""
     from edgekd.tasks.images.classification import ImageClassification
     from edgekd.teachers.binding import bind
@@ -55,7 +55,7 @@ def started(setting: Setting, seed: int) -> tuple[Any, Any, Any]:
     from edgekd.students.resnet import ResNet
     from edgekd.students.student import new_student
 
-    task, teacher = lesson(setting.tiny, setting.train, setting.validation, setting.runs)
+    task, teacher = task_and_teacher(setting.tiny, setting.train, setting.validation, setting.runs)
     family = ResNet.model_validate({"space": {name: list(values) for name, values in setting.student}})
     student = new_student(family, family.space(task.spec).at(0), task.spec, seed)
     context = StageContext(

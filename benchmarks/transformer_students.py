@@ -104,9 +104,9 @@ class Work:
 
     def trained(self) -> dict[str, Any]:
         """The float model, trained on labels."""
-        lesson = {"loss": "ce", "epochs": self.chosen["epochs"][self.kind], "clip": 1.0}
+        training = {"loss": "ce", "epochs": self.chosen["epochs"][self.kind], "clip": 1.0}
         student = {"family": "transformer", "space": SPACES[self.kind]}
-        project = self.project("trained", student, [{"distill": lesson}], RUNTIMES)
+        project = self.project("trained", student, [{"distill": training}], RUNTIMES)
         return {**self.certified(project, 0), "student": str(self.student(project))}
 
     def certified(self, project: Path, seed: int) -> dict[str, Any]:

@@ -159,9 +159,9 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     """
     from edgekd.project import blamed
     from edgekd.recipes.auto import Auto
+    from edgekd.search.differentiable.training import supernet_family, supernet_stage
     from edgekd.search.iterative.rounds import whole_of
     from edgekd.search.plan import analysis_size, make_plan
-    from edgekd.search.relaxed.training import lesson_of, relaxable
     from edgekd.search.single import candidates_of
     from edgekd.search.space.analysis import FamilyAnalyser, analyse_space
     from edgekd.search.space.filters import apply_filters, least_of
@@ -181,8 +181,8 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
         else:
             plan = make_plan(project, float(project.search.budget), project.search.seed)
             deployments = plan.deployments
-            if plan.relaxed is not None and not any(isinstance(stage, Auto) for stage in project.recipe):
-                lesson_of(project.recipe)
+            if plan.differentiable is not None and not any(isinstance(stage, Auto) for stage in project.recipe):
+                supernet_stage(project.recipe)
     with blamed(project, "student"):
         _check_placement(project, space)
     with blamed(project, "export"):
@@ -190,15 +190,15 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     if command == "distill":
         return Checked(sizes, deployments, None, None, candidates[0].arch)
     with blamed(project, "student"):
-        if plan.relaxed is not None:
-            relaxable(project.family).block_costs(spec)
+        if plan.differentiable is not None:
+            supernet_family(project.family).block_costs(spec)
         if command == "compress" and plan.rounds is not None:
             whole_of(project.family, spec)
     latest = time.monotonic() + _LONGEST_S
     features = analyse_space(
         plan.space,
         FamilyAnalyser(project.family, spec),
-        analysis_size(float(project.search.budget), plan.relaxed is not None),
+        analysis_size(float(project.search.budget), plan.differentiable is not None),
         project.search.seed,
         events,
         lambda: time.monotonic() > latest,

@@ -26,7 +26,7 @@ from edgekd.events import Events
 from edgekd.export._protocol import ExportOptions
 from edgekd.records import Record, canonical_json, digest_bytes
 from edgekd.stages import Stage, out_of_order
-from edgekd.store.relax_options import RelaxOptions
+from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.students._protocol import Family
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.target import Target
@@ -91,19 +91,19 @@ class IterativePruning(Record):
 def _by(value: Any) -> Any:
     """Parse ``trials``, ``iterative``, ``differentiable`` or ``{differentiable: {options}}``."""
     if value == "differentiable":
-        return RelaxOptions()
+        return DifferentiableOptions()
     if isinstance(value, Mapping) and set(value) == {"differentiable"}:
-        return RelaxOptions.model_validate(value["differentiable"] or {})
-    if value in ("trials", "iterative") or isinstance(value, RelaxOptions):
+        return DifferentiableOptions.model_validate(value["differentiable"] or {})
+    if value in ("trials", "iterative") or isinstance(value, DifferentiableOptions):
         return value
-    if isinstance(value, Mapping) and set(value) == set(RelaxOptions.model_fields):
-        return RelaxOptions.model_validate(value)  # as recorded, with every default
+    if isinstance(value, Mapping) and set(value) == set(DifferentiableOptions.model_fields):
+        return DifferentiableOptions.model_validate(value)  # as recorded, with every default
     raise PydanticCustomError(
         "edgekd_by", "expected `trials`, `iterative`, or `differentiable` alone or with its options"
     )
 
 
-By = Annotated[Literal["trials", "iterative"] | RelaxOptions, BeforeValidator(_by)]
+By = Annotated[Literal["trials", "iterative"] | DifferentiableOptions, BeforeValidator(_by)]
 
 
 class SearchOptions(Record):

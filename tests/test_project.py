@@ -11,7 +11,7 @@ from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.events import SilentEvents
 from edgekd.project import code_of, notice_code, read_project
 from edgekd.records import canonical_json
-from edgekd.store.relax_options import RelaxOptions
+from edgekd.store.differentiable_options import DifferentiableOptions
 
 PROJECT = """\
 schema: edgekd.project/1
@@ -71,7 +71,10 @@ def test_the_choice_of_an_arch_may_be_trained(tmp_path: Path, written: str) -> N
 def test_candidates_are_tried_side_by_side_unless_something_else_is_written(tmp_path: Path) -> None:
     assert read_project(write(tmp_path, PROJECT)).search.by == "trials"
     assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: trials"))).search.by == "trials"
-    assert read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: differentiable"))).search.by == RelaxOptions()
+    assert (
+        read_project(write(tmp_path, PROJECT.replace("seed: 7", "by: differentiable"))).search.by
+        == DifferentiableOptions()
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_candidates_are_tried_side_by_side_unless_something_else_is_written(tmp_
         ("trials, sampler: differentiable", "write by: differentiable"),
     ],
 )
-def test_what_by_cant_be_is_told(tmp_path: Path, written: str, said: str) -> None:
+def test_what_by_cant_be_is_reported(tmp_path: Path, written: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_project(write(tmp_path, PROJECT.replace("seed: 7", f"by: {written}")))
     assert said in "\n".join(map(str, caught.value.problems))
@@ -208,19 +211,19 @@ def test_the_notice_is_given_again_where_it_cant_be_remembered(tmp_path: Path, m
     blocked = tmp_path / "file"
     blocked.touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
-    told = list[str]()
-    notice_code(tmp_path, ("m:f",), told.append)
-    notice_code(tmp_path, ("m:f",), told.append)
-    assert len(told) == 2
+    notices = list[str]()
+    notice_code(tmp_path, ("m:f",), notices.append)
+    notice_code(tmp_path, ("m:f",), notices.append)
+    assert len(notices) == 2
 
 
 def test_a_notice_that_was_not_shown_is_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    told = list[str]()
+    notices = list[str]()
     notice_code(tmp_path, ("m.pt2",), SilentEvents().notice)
-    notice_code(tmp_path, ("m.pt2",), told.append)
-    notice_code(tmp_path, ("m.pt2",), told.append)
-    assert told == [f"this project runs code from {tmp_path}: m.pt2"]
+    notice_code(tmp_path, ("m.pt2",), notices.append)
+    notice_code(tmp_path, ("m.pt2",), notices.append)
+    assert notices == [f"this project runs code from {tmp_path}: m.pt2"]
 
 
 def test_a_part_that_is_not_installed_is_missing_not_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +277,7 @@ def test_a_mistake_in_a_teachers_teacher_offers_its_own_fields(tmp_path) -> None
         ("{kind: train}", "{kind: train, teacher: {kind: trian}}", "teacher.teacher", "`train`"),
     ],
 )
-def test_what_is_misspelt_inside_options_is_told_where_it_stands(
+def test_what_is_misspelt_inside_options_is_reported_with_its_place(
     tmp_path: Path, before: str, after: str, field: str, words: str
 ) -> None:
     assert before in PROJECT
@@ -315,7 +318,7 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_heavy_is_imported
         ("target: this-computer", "target: raspberrypi5", "`raspberry-pi-5` is a device; targets for it: pi5-30fps"),
     ],
 )
-def test_a_likely_mistake_is_told_how_to_be_written(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_likely_mistake_is_reported_with_how_to_write_it(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in PROJECT
     with pytest.raises(ConfigurationError) as caught:
         read_project(write(tmp_path, PROJECT.replace(old, new)))

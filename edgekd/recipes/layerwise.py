@@ -140,7 +140,7 @@ class Layerwise(Distill):
         for number, (stage, word) in enumerate(stages):
             inner = replace(
                 context,
-                folder=context.folder / f"lesson-{number + 1}",
+                folder=context.folder / f"training-{number + 1}",
                 progress=self._reporter(context, number, len(stages), word),
             )
             done = run_recipe([stage], student, inner, context.folder / "students")

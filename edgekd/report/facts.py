@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.store.certificate import CERTIFICATE, Certificate
+from edgekd.store.differentiable import LatencyModelRecord, SupernetRecord, TeacherTuningRecord
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.predicted import PredictorsRecord
 from edgekd.store.records import (
@@ -22,7 +23,6 @@ from edgekd.store.records import (
     TeachersRecord,
     TrialRecord,
 )
-from edgekd.store.relaxed import LatencyModelRecord, RelaxationRecord, TeacherTuningRecord
 from edgekd.store.run import Run
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Limit
@@ -52,8 +52,8 @@ class Facts:
     auto: AutoRecord | None = None
     plan: PlanRecord | None = None
     latency_model: LatencyModelRecord | None = None  # of a differentiable search
-    relaxation: RelaxationRecord | None = None
-    gaps: tuple[TeacherTuningRecord, ...] = ()
+    supernet: SupernetRecord | None = None
+    teacher_tunings: tuple[TeacherTuningRecord, ...] = ()
     teachers: TeachersRecord | None = None
     predicted: PredictorsRecord | None = None  # the latency predictor's last fit
 
@@ -97,8 +97,8 @@ def gather(folder: Path) -> Facts:
         auto=run.auto(),
         plan=run.plan(),
         latency_model=run.latency_model(),
-        relaxation=run.relaxation(),
-        gaps=run.teacher_tunings(),
+        supernet=run.supernet(),
+        teacher_tunings=run.teacher_tunings(),
         teachers=run.teachers(),
         predicted=next(reversed(run.predictors()), None),
     )

@@ -11,11 +11,11 @@ from markupsafe import Markup
 from edgekd.report.budgets import budget_bars
 from edgekd.report.curves import curves_picture
 from edgekd.report.deployments import deployment_rows
+from edgekd.report.differentiable import annealing_picture, bound_of, tried_archs
 from edgekd.report.facts import Facts, gather
 from edgekd.report.front import front_picture, front_points
 from edgekd.report.operators import operator_rows
 from edgekd.report.quality import processes_picture
-from edgekd.report.relaxed import annealing_picture, bound_of, tried_archs
 from edgekd.store.atomic import write_bytes
 from edgekd.units import format_bytes, format_us
 
@@ -72,7 +72,7 @@ def page_text(facts: Facts) -> str:
         points=front_points(facts),
         precisions=precisions,
         deployment_rows=rows,
-        annealing=Markup(annealing_picture(facts.relaxation.points)) if facts.relaxation else "",
+        annealing=Markup(annealing_picture(facts.supernet.points)) if facts.supernet else "",
         tried=tried_archs(facts),
         taught={trial.number: str(trial.candidate.arch) for trial in facts.trials},
         curves=Markup(curves_picture(facts.finalists)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.errors import ConfigurationError
 from edgekd.project import Project
+from edgekd.search.differentiable.teacher_tuning import recipes_tried, settings_of, temperature_of
 from edgekd.search.recipe import deployments_of, images_of, with_precision
-from edgekd.search.relaxed.teacher_tuning import recipes_tried, settings_of, temperature_of
+from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.store.records import PlanRecord, RoundsPlan
-from edgekd.store.relax_options import RelaxOptions
 from edgekd.students._protocol import Inheriting
 from edgekd.targets.target import Target
 
@@ -25,7 +25,7 @@ ENERGY = ("energy.per_inference", "power.average")
 def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord:
     """Derive the plan. Raises ConfigurationError where recipe and target leave no precision in common."""
     target, asked = project.target, project.search
-    relaxed = asked.by if isinstance(asked.by, RelaxOptions) else None
+    differentiable = asked.by if isinstance(asked.by, DifferentiableOptions) else None
     deployments = deployments_of(target, project.recipe)
     if not deployments:
         raise ConfigurationError.one(
@@ -37,22 +37,24 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         axes=project.family.space(project.task.spec).axes,
         deployments=deployments,
         reference_archs=asked.reference_archs or _reference_archs(budget_s),
-        sampler=asked.sampler if relaxed is None else "differentiable",
-        batch=asked.batch if relaxed is None else min(asked.batch, _CORRECTED),
-        trials=asked.trials if relaxed is None else asked.trials or relaxed.tries,
+        sampler=asked.sampler if differentiable is None else "differentiable",
+        batch=asked.batch if differentiable is None else min(asked.batch, _CORRECTED),
+        trials=asked.trials if differentiable is None else asked.trials or differentiable.tries,
         finalists=asked.finalists,
         measure=trial_plan(target, seed),
         certify=certify_plan(target, seed),
         by_files_seen=True,
         recheck=True,
-        largest_first=relaxed is None,
+        largest_first=differentiable is None,
         original=project.family.original(project.task.spec) if isinstance(project.family, Inheriting) else None,
         rounds=RoundsPlan(**dict(asked.iterative)) if asked.by == "iterative" else None,
-        relaxed=relaxed,
-        predict=asked.predict and relaxed is None and asked.by != "iterative",
+        differentiable=differentiable,
+        predict=asked.predict and differentiable is None and asked.by != "iterative",
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits)
         or any(metric in _TIMES for metric, _ in target.relative),
-        refine_images=round((1 + _tried(project, relaxed)) * images_of(training, len(project.task.split("train")))),
+        refine_images=round(
+            (1 + _tried(project, differentiable)) * images_of(training, len(project.task.split("train")))
+        ),
     )
 
 
@@ -81,24 +83,24 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
     )
 
 
-def analysis_size(budget_s: float | None, relaxed: bool = False) -> int:
+def analysis_size(budget_s: float | None, differentiable: bool = False) -> int:
     """Number of archs to analyse: about a twentieth of the budget, at some 25 ms each.
 
     A differentiable search needs a few hundred, for reference archs and table: archs near its result are analysed
     later.
     """
-    if relaxed:
+    if differentiable:
         return 256
     return 4096 if budget_s is None else int(min(4096, max(128, 2 * budget_s)))
 
 
-def _tried(project: Project, relaxed: RelaxOptions | None) -> float:
+def _tried(project: Project, differentiable: DifferentiableOptions | None) -> float:
     """Teacher tuning of one finalist in whole recipes, beside its own training."""
     own = temperature_of(project.recipe)
-    if relaxed is None or own is None:
+    if differentiable is None or own is None:
         return 0.0
-    assisted = relaxed.assistant is not None and project.teacher is not None
-    return recipes_tried(len(settings_of(own, relaxed.temperatures, assisted)))
+    assisted = differentiable.assistant is not None and project.teacher is not None
+    return recipes_tried(len(settings_of(own, differentiable.temperatures, assisted)))
 
 
 def _reference_archs(budget_s: float | None) -> int:

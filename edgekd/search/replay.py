@@ -20,11 +20,11 @@ from edgekd.records import Record, Shown
 from edgekd.search.deployments.ranking import final_deployments, still_in
 from edgekd.search.deployments.recheck import rechecked
 from edgekd.search.deployments.reference_archs import choose_reference_archs
+from edgekd.search.differentiable.replay import differentiable_decisions, recorded_ranking
 from edgekd.search.finalists.selection import chosen_of, is_simulated, ranked_by_merit
 from edgekd.search.finalists.shortlist import standing
 from edgekd.search.iterative.original import limits_beside
 from edgekd.search.iterative.shrinking import chosen_step, gain_wanted
-from edgekd.search.relaxed.replay import recorded_ranking, relaxed_decisions
 from edgekd.search.space.feasible import is_feasible
 from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.space.predicted_filter import PredictedFilter
@@ -99,7 +99,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
             if deployments is not None:
                 again, allowed = final_deployments(run.target, plan, features, filtered, archs, run.reference_archs())
                 yield _step("deployments", [("deployments.json", _decided(again) == _decided(deployments))])
-                for name, decisions in relaxed_decisions(run, plan, features, filtered.left, deployments):
+                for name, decisions in differentiable_decisions(run, plan, features, filtered.left, deployments):
                     yield _step(name, decisions)
                 yield _proposals(run, plan, features, allowed, deployments)
                 yield _outcomes(run, deployments)

@@ -36,6 +36,9 @@ from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.accuracy.untrained_own import AsItCame
 from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
 from edgekd.search.deployments.recheck import Recheck, rechecked
+from edgekd.search.differentiable.step import DifferentiableSteps
+from edgekd.search.differentiable.teacher_tuning import TeacherTuning
+from edgekd.search.differentiable.training import supernet_family, supernet_stage
 from edgekd.search.finalists.order import as_they_came, rank_correlation, refine_one
 from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.shortlist import Shortlist, standing
@@ -44,9 +47,6 @@ from edgekd.search.finalists.trainer import RecipeTrainer
 from edgekd.search.iterative.original import Original
 from edgekd.search.outcome.ending import finish, nothing_fits, outcome_of_best
 from edgekd.search.plan import analysis_size, make_plan
-from edgekd.search.relaxed.step import RelaxedSteps
-from edgekd.search.relaxed.teacher_tuning import TeacherTuning
-from edgekd.search.relaxed.training import lesson_of, relaxable
 from edgekd.search.space.analysis import FamilyAnalyser
 from edgekd.search.space.filters import Allowed
 from edgekd.search.space.predicted_filter import PredictedFilter
@@ -109,9 +109,9 @@ def run_search(
         run.write(plan)
     context = context_of(project, run, events)
     if run.features() is None:
-        if plan.relaxed is not None:
-            relaxable(project.family).block_costs(project.task.spec)
-            lesson_of(project.recipe)
+        if plan.differentiable is not None:
+            supernet_family(project.family).block_costs(project.task.spec)
+            supernet_stage(project.recipe)
         _check_training(context)
         slow = why_one_by_one(project.family, project.task.spec)
         if slow:
@@ -185,9 +185,9 @@ def spent_before(run: Run) -> float:
         trial.ended_s for trial in run.trials()
     ]
     ends += [record.ended_s for record in run.rounds()]
-    model, relaxation = run.latency_model(), run.relaxation()
-    ends += [model.ended_s if model else 0.0, relaxation.ended_s if relaxation else 0.0]
-    ends += [batch.ended_s for batch in run.latencies()] + [gap.ended_s for gap in run.teacher_tunings()]
+    model, supernet = run.latency_model(), run.supernet()
+    ends += [model.ended_s if model else 0.0, supernet.ended_s if supernet else 0.0]
+    ends += [batch.ended_s for batch in run.latencies()] + [tuning.ended_s for tuning in run.teacher_tunings()]
     ends += [recheck.ended_s for recheck in run.rechecks()] + [finalist.ended_s for finalist in run.finalists()]
     return max(ends)
 
@@ -230,7 +230,7 @@ class Search:
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         bench = replace(bench, target=self.run.target)  # limits relative to one's own model are known now
         steps = FirstSteps(self.run, self.plan, self.parts.analyser, bench, budget, self.events)
-        features = steps.features(analysis_size(self.run.header.budget_s, self.plan.relaxed is not None))
+        features = steps.features(analysis_size(self.run.header.budget_s, self.plan.differentiable is not None))
         filtered = steps.filters(features)
         if not filtered.left:
             removed = {report.name: report.removed for report in filtered.record.filters}
@@ -253,9 +253,9 @@ class Search:
             space = self.plan.space
             by_arch = dict(zip(map(space.at, features.indices), features.features, strict=True))
             ranking: CandidateRanking | None = None
-            if self.plan.relaxed is not None:
-                steps = RelaxedSteps(
-                    self.run, self.plan, self.plan.relaxed, self.parts.analyser, bench, self.parts.context,
+            if self.plan.differentiable is not None:
+                steps = DifferentiableSteps(
+                    self.run, self.plan, self.plan.differentiable, self.parts.analyser, bench, self.parts.context,
                     self.parts.bandwidth, self.events, budget,
                 )  # fmt: skip
                 ranking, allowed, near = steps(features, left, deployments)
@@ -292,12 +292,12 @@ class Search:
             trained = {found for found in self._rechecked(deployments, order[:goal]) if not found.plan.untouched}
             if len(trained) < wanted and goal < min(len(order), own + 2 * wanted):
                 continue  # two trials rechecked to the same deployment are one finalist: the next trial takes the place
-            if self.plan.relaxed is not None:
-                asked = self.plan.relaxed
-                gap = TeacherTuning(
+            if self.plan.differentiable is not None:
+                asked = self.plan.differentiable
+                tuning = TeacherTuning(
                     self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget
                 )
-                gap(order[:goal])
+                tuning(order[:goal])
             self._refine(deployments, order[:goal], budget)
             selection.judge_side_by_side()
             winner = selection.certify()

@@ -3,7 +3,7 @@
 ::
 
     networks.json            NetworksRecord: the kernels of every arch analysed
-    known.json               PriorTablesRecord: prior observations on this device, as they were when this run began
+    prior_tables.json        PriorTablesRecord: prior observations on this device, as they were when this run began
     predictors/03.json       PredictorsRecord: one fit of every deployment that has enough measurements
 """
 
@@ -117,7 +117,7 @@ class PriorTable(Record):
 class PriorTablesRecord(Filed):
     """Prior observations from earlier work on this device, with this target's threads."""
 
-    schema_: Literal["edgekd.known/1"] = Field(default="edgekd.known/1", alias="schema")
+    schema_: Literal["edgekd.prior-tables/1"] = Field(default="edgekd.prior-tables/1", alias="schema")
     tables: tuple[PriorTable, ...]
     priors: tuple[PriorTable, ...] = ()  # of other devices, states or deployments, where observations are few
 
@@ -127,7 +127,7 @@ class PriorTablesRecord(Filed):
 
 
 class DeploymentPredictor(Record):
-    """Fit of one deployment, to known.json and the run's own reference archs and trials before the batch."""
+    """Fit of one deployment, to prior_tables.json and the run's own reference archs and trials before the batch."""
 
     deployment: Deployment
     samples: int
@@ -136,13 +136,13 @@ class DeploymentPredictor(Record):
     widths: tuple[float, ...]  # held-out errors in spreads, ascending
     held_out: HeldOut
     prior: int | None  # index in this record of the deployment whose fit was this one's prior
-    prior_table: int | None = None  # or index of the prior table in known.json's priors
+    prior_table: int | None = None  # or index of the prior table in prior_tables.json's priors
     bound_us: float  # the target's budget for the 5th percentile
     removed: int  # archs not proposed on this deployment because of it
 
 
 class PriorFit(Record):
-    """Fit of a prior table of known.json, without intervals."""
+    """Fit of a prior table of prior_tables.json, without intervals."""
 
     table: int
     costs: Costs
@@ -166,6 +166,6 @@ class PredictorsRecord(Filed):
     batch: int
     deployments: tuple[DeploymentPredictor, ...]  # none where the target bounds no time
     memories: tuple[DeploymentMemory, ...] = ()  # none where the target bounds no memory
-    priors: tuple[PriorFit, ...] = ()  # those of known.json that were used so far
+    priors: tuple[PriorFit, ...] = ()  # those of prior_tables.json that were used so far
     seconds: float
     ended_s: float

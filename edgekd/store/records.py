@@ -12,9 +12,10 @@
       original.json            OriginalRecord: the user's own untouched model
       reference-archs/03.json  ReferenceArchRecord, one file a reference arch, measured on every deployment still in
       deployments.json         DeploymentsRecord
-      networks.json known.json predictors/   where latency is predicted: `edgekd.store.predicted`
+      networks.json prior_tables.json predictors/   latency prediction: `edgekd.store.predicted`
       trials/0007.json         TrialRecord, one file a trial, written once when it ends
-      latencies/ latency_model.json relaxation.json gaps/   differentiable search: `edgekd.store.relaxed`
+      latencies/ latency_model.json supernet.json teacher-tunings/
+                               differentiable search: `edgekd.store.differentiable`
       proposals.json           ProposalsRecord: when and why proposing ended
       rounds/02.json           RoundRecord: one iteration of iterative pruning
       rechecks/0007.json       RecheckRecord: a finalist's arch on the deployments that came near its own
@@ -49,7 +50,7 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.records import Digest, Filed, Record
-from edgekd.store.relax_options import RelaxOptions
+from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
 from edgekd.tasks._protocol import TaskSpec
@@ -135,7 +136,7 @@ class PlanRecord(Filed):
     largest_first: bool = False  # each deployment's first trial is the largest arch that may fit
     rounds: RoundsPlan | None = None  # shrinks one model step by step instead of proposing trials
     time_is_bounded: bool = False  # by the target: then only accuracy is maximised
-    relaxed: RelaxOptions | None = None  # where the choice of an arch is trained; None: sampled
+    differentiable: DifferentiableOptions | None = None  # where the choice of an arch is trained; None: sampled
     original: Arch | None = (
         None  # the user's own model, tried untouched on every kept deployment before anything is trained
     )

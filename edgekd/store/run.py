@@ -15,6 +15,7 @@ from edgekd.artefacts import Artefact
 from edgekd.errors import ConfigurationError, Place
 from edgekd.records import Filed
 from edgekd.store.atomic import sweep, write_json
+from edgekd.store.differentiable import LatenciesRecord, LatencyModelRecord, SupernetRecord, TeacherTuningRecord
 from edgekd.store.explanation import ExplanationRecord
 from edgekd.store.lock import RunBusy, locked
 from edgekd.store.predicted import NetworksRecord, PredictorsRecord, PriorTablesRecord
@@ -37,7 +38,6 @@ from edgekd.store.records import (
     TeachersRecord,
     TrialRecord,
 )
-from edgekd.store.relaxed import LatenciesRecord, LatencyModelRecord, RelaxationRecord, TeacherTuningRecord
 from edgekd.store.schema import read_record
 from edgekd.targets.target import Target
 
@@ -56,11 +56,11 @@ _SINGLE: dict[type[Filed], str] = {
     FeaturesRecord: "features.json",
     FiltersRecord: "filters.json",
     NetworksRecord: "networks.json",
-    PriorTablesRecord: "known.json",
+    PriorTablesRecord: "prior_tables.json",
     OriginalRecord: "original.json",
     DeploymentsRecord: "deployments.json",
     LatencyModelRecord: "latency_model.json",
-    RelaxationRecord: "relaxation.json",
+    SupernetRecord: "supernet.json",
     ProposalsRecord: "proposals.json",
     ShortlistRecord: "shortlist.json",
     OutcomeRecord: "outcome.json",
@@ -73,7 +73,7 @@ _NUMBERED: dict[type[Filed], tuple[str, str, int]] = {  # folder, the field that
     PredictorsRecord: ("predictors", "number", 2),
     RoundRecord: ("rounds", "number", 2),
     LatenciesRecord: ("latencies", "number", 2),
-    TeacherTuningRecord: ("gaps", "trial", 4),
+    TeacherTuningRecord: ("teacher-tunings", "trial", 4),
     RecheckRecord: ("rechecks", "trial", 4),
     FinalistRecord: ("finalists", "rank", 2),
 }
@@ -249,9 +249,9 @@ class Run:
         """Latency model fitted to `latencies`."""
         return self._read(LatencyModelRecord)
 
-    def relaxation(self) -> RelaxationRecord | None:
+    def supernet(self) -> SupernetRecord | None:
         """Training of the choice of an arch."""
-        return self._read(RelaxationRecord)
+        return self._read(SupernetRecord)
 
     def shortlist(self) -> ShortlistRecord | None:
         """Shortlist measured before refining, where refining takes long."""

@@ -24,21 +24,21 @@ from edgekd.distill import trainer as trainer_module
 from edgekd.distill.autotune import Execution
 from edgekd.distill.checkpoint import CHECKPOINT_FILE, Position, read_checkpoint, started
 from edgekd.distill.curve import read_curve
+from edgekd.distill.differentiable_search import CostBound, train_supernet
 from edgekd.distill.generative import synthesis
 from edgekd.distill.generative.data_free import DataFree
 from edgekd.distill.generative.gan_augment import GanAugment
 from edgekd.distill.generative.generated_images import IMAGES_FILE
 from edgekd.distill.generative.picture import PICTURES_FILE
 from edgekd.distill.learner import Learner
-from edgekd.distill.relaxing import CostBound, relax
 from edgekd.distill.stage import Distill
 from edgekd.distill.trainer import Trainer, TrainerPlan
 from edgekd.errors import Diverged, Interrupted
 from edgekd.ir.space import Arch
 from edgekd.records import digest_file
 from edgekd.stages import Stage, StageContext
+from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.store.records import CurvePoint
-from edgekd.store.relax_options import RelaxOptions
 from edgekd.students.resnet import ResNet
 from edgekd.students.student import Student, new_student
 from edgekd.students.supernet.block_costs import Cost
@@ -115,8 +115,17 @@ def chosen(folder: Path, stop: Stop) -> Ended:
     network, choices = FAMILY.relaxed(TASK.spec), Choices(space.axes)
     stage = Distill.model_validate({"loss": "ce", "epochs": 5, "batch_size": 30, "learning_rate": 0.1})
     with stage.training_data(untrained(), given(folder, stop)) as (training_data, loss, plan):
-        points = relax(
-            network, choices, training_data, loss, plan, RelaxOptions(epochs=5), bounds, folder, Execution(), stop=stop
+        points = train_supernet(
+            network,
+            choices,
+            training_data,
+            loss,
+            plan,
+            DifferentiableOptions(epochs=5),
+            bounds,
+            folder,
+            Execution(),
+            stop=stop,
         )
     ended = {**network.state_dict(), **choices.state_dict()}
     return ended, [point.but(images_per_s=1.0).model_dump_json() for point in points]

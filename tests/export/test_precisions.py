@@ -7,7 +7,7 @@ import pytest
 
 from edgekd import plugins
 from edgekd.artefacts import Backend, Format
-from edgekd.compress.quantization.ladder import problems_with
+from edgekd.compress.quantization.precision_support import problems_with
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.onnx.encode import packed
 from edgekd.ir.backends import BACKENDS, formats_of, runtimes

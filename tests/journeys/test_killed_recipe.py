@@ -82,12 +82,12 @@ def test_a_recipe_killed_in_its_trainings_ends_the_same(scripted):
     edgekd.write("project.yaml", text[:start] + RECIPE + text[end:])
     whole = edgekd("whole")
     assert whole.returncode == 0, whole.stderr
-    told = json.loads((edgekd.folder / "whole" / "stages.json").read_text())
-    assert [stage["stage"] for stage in told["stages"]] == ["layerwise", "mutual", "quantize"]
-    assert all(stage["accuracy"]["kind"] == "artefact" and stage["p5_us"]["value"] > 0 for stage in told["stages"])
+    written = json.loads((edgekd.folder / "whole" / "stages.json").read_text())
+    assert [stage["stage"] for stage in written["stages"]] == ["layerwise", "mutual", "quantize"]
+    assert all(stage["accuracy"]["kind"] == "artefact" and stage["p5_us"]["value"] > 0 for stage in written["stages"])
     assert "Stage by stage" in (edgekd.folder / "whole" / "report.html").read_text()
     begin = [*edgekd.begin, "parts"]
-    for at in ("stages/*/lesson-2/*/checkpoint.safetensors", "stages/*/lesson-3/*/checkpoint.safetensors"):
+    for at in ("stages/*/training-2/*/checkpoint.safetensors", "stages/*/training-3/*/checkpoint.safetensors"):
         assert killed(begin, edgekd.folder, edgekd.environment, at), at
     finished = edgekd.folder / "parts" / "students"
     for stage, before in (("mutual", 1), ("quantize", 2)):
@@ -115,8 +115,10 @@ def test_a_chain_of_teachers_killed_in_its_trainings_ends_the_same(scripted, tmp
         done = edgekd(run)
         assert done.returncode == 0, done.stderr
         ended[run] = edgekd.folder / run
-    told = json.loads((ended["parts"] / "teachers.json").read_text())
-    assert [teacher["name"] for teacher in told["teachers"]] == [f"resnet of width {w}, trained here" for w in (16, 12)]
+    written = json.loads((ended["parts"] / "teachers.json").read_text())
+    assert [teacher["name"] for teacher in written["teachers"]] == [
+        f"resnet of width {w}, trained here" for w in (16, 12)
+    ]
     assert "Who taught" in (ended["parts"] / "report.html").read_text()
-    assert told == json.loads((ended["whole"] / "teachers.json").read_text())
+    assert written == json.loads((ended["whole"] / "teachers.json").read_text())
     assert weights(ended["parts"]) == weights(ended["whole"])

@@ -21,7 +21,7 @@ def test_it_fits_80_columns_and_says_what_was_found(report):
     assert "known before: memory, deployment-litert-xnnpack-float32" in text
 
 
-def test_steps_are_where_one_more_rung_costs_more_than_its_work():
+def test_steps_are_where_one_more_width_costs_more_than_its_work():
     assert steps_of(deployment()) == (16, 32, 48)
     smooth = deployment(width_sweep=tuple(stair(width, 0.01 * width**2) for width in range(4, 65, 4)))
     assert steps_of(smooth) == ()

@@ -42,12 +42,12 @@ def scored(task, *values):
 @pytest.mark.slow
 def test_the_first_generation_is_plain_distill(student, context, task, tmp_path, monkeypatch):
     monkeypatch.setattr(born_again, "validated", scored(task, 0.9, 0.5))
-    told = []
-    kept = BornAgain(**QUICK).run(student, context(tmp_path, progress=told.append))
+    reported = []
+    kept = BornAgain(**QUICK).run(student, context(tmp_path, progress=reported.append))
     plain = Distill(**QUICK).run(student, context(tmp_path / "plain"))
     assert np.array_equal(answers(kept, task), answers(plain, task))
-    assert told[-1].note == "kept generation 1 of 2, validation 90.0%"
-    assert {at.stage for at in told} == {"born-again"}
+    assert reported[-1].note == "kept generation 1 of 2, validation 90.0%"
+    assert {at.stage for at in reported} == {"born-again"}
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_without_a_teacher_the_first_learns_from_labels(student, context, task, 
     alone = context(tmp_path, teacher=None)
     assert list(stage.check(student, alone)) == []
     stage.run(student, alone)
-    assert [lesson.loss.needs_teacher for lesson in given] == [False, True]
+    assert [each.loss.needs_teacher for each in given] == [False, True]
     ((name, loss),) = given[0].loss.parts
     assert (name, loss.label_smoothing, loss.weight) == ("ce", 0.1, 1.0)
 
@@ -100,9 +100,9 @@ def test_a_student_with_inherited_weights_starts_as_it_was_given(student, contex
 @pytest.mark.parametrize(("scores", "kept"), [((0.5, 0.7, 0.7), 2), ((-3.0, -4.0, -5.0), 1), ((None, None, None), 3)])
 def test_the_best_is_kept_and_of_equals_the_earliest(student, context, task, tmp_path, monkeypatch, scores, kept):
     monkeypatch.setattr(born_again, "validated", scored(task, *scores))
-    told = []
-    BornAgain(**{**QUICK, "epochs": 1}, generations=3).run(student, context(tmp_path, progress=told.append))
-    assert told[-1].note.startswith(f"kept generation {kept} of 3")
+    reported = []
+    BornAgain(**{**QUICK, "epochs": 1}, generations=3).run(student, context(tmp_path, progress=reported.append))
+    assert reported[-1].note.startswith(f"kept generation {kept} of 3")
 
 
 def test_no_validation_samples_score_nothing(student, context, task, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def same(one, two):
     return all(torch.equal(one[name], two[name]) for name in one)
 
 
-def lessons(monkeypatch):
+def trainings(monkeypatch):
     """What each training was given, and what came out of it."""
     seen, run = [], Distill.run
 
@@ -55,7 +55,7 @@ def lessons(monkeypatch):
 
 @pytest.mark.slow
 def test_each_block_learns_alone_and_labels_are_not_looked_at(student, context, tmp_path, monkeypatch):
-    seen = lessons(monkeypatch)
+    seen = trainings(monkeypatch)
     result = Layerwise(**QUICK).run(student, context(tmp_path))
     (first, _, one), (second, given, two) = seen
     assert first.loss.model_dump()["fitnet"]["points"] == [["blocks.0", "blocks.0"]]
@@ -104,22 +104,22 @@ def test_a_loss_that_stands_alone_is_not_weighed_against_labels(loss, weight):
 
 @pytest.mark.slow
 def test_the_joined_student_learns_the_task(student, context, task, tmp_path, monkeypatch):
-    seen = lessons(monkeypatch)
+    seen = trainings(monkeypatch)
     stage = Layerwise(**QUICK, join=Distill(**{**QUICK, "epochs": 8}, loss={"ce": {}}, ema=0.0))
     result = stage.run(student, context(tmp_path))
-    assert [lesson.loss.needs_teacher for lesson, _, _ in seen] == [True, True, False]
+    assert [each.loss.needs_teacher for each, _, _ in seen] == [True, True, False]
     validation = task.split("validation")
     assert task.score(predict(result.module, validation.inputs, task.spec), validation.labels).value > 0.6
 
 
 @pytest.mark.slow
 def test_pairs_of_ones_own_are_blocks_in_the_students_order(student, context, tmp_path, monkeypatch):
-    seen = lessons(monkeypatch)
+    seen = trainings(monkeypatch)
     points = [["blocks.1", "blocks.1"], ["stem", "stem"], ["blocks.1.norm1", "blocks.1.norm1"]]
     Layerwise.model_validate({**QUICK, "epochs": 1, "loss": {"attention": {"points": points}}}).run(
         student, context(tmp_path)
     )
-    assert [lesson.freeze for lesson, _, _ in seen] == [
+    assert [each.freeze for each, _, _ in seen] == [
         ("blocks", "head"),
         ("stem", "blocks.1.conv2", "blocks.1.norm2", "blocks.1.shortcut", "head"),
         ("stem", "blocks.0", "blocks.1.conv1", "blocks.1.norm1", "head"),
@@ -128,9 +128,9 @@ def test_pairs_of_ones_own_are_blocks_in_the_students_order(student, context, tm
 
 @pytest.mark.slow
 def test_what_is_frozen_by_hand_stays_so_and_a_block_of_it_is_passed_over(student, context, tmp_path, monkeypatch):
-    seen = lessons(monkeypatch)
+    seen = trainings(monkeypatch)
     Layerwise(**QUICK, freeze=("stem", "blocks.0")).run(student, context(tmp_path))
-    assert [lesson.freeze for lesson, _, _ in seen] == [("stem", "blocks.0", "stem", "blocks.0", "head")]
+    assert [each.freeze for each, _, _ in seen] == [("stem", "blocks.0", "stem", "blocks.0", "head")]
 
 
 @pytest.mark.slow
@@ -148,11 +148,13 @@ def test_killed_in_any_block_it_ends_the_same(student, context, task, tmp_path, 
 
 @pytest.mark.slow
 def test_in_a_recipe_it_leaves_its_curve_and_nothing_else(student, context, tmp_path):
-    told = []
-    result = run_recipe([Layerwise(**QUICK)], student, context(tmp_path, progress=told.append), tmp_path / "students")
+    reported = []
+    result = run_recipe(
+        [Layerwise(**QUICK)], student, context(tmp_path, progress=reported.append), tmp_path / "students"
+    )
     assert sorted(path.name for path in (tmp_path / "stage" / result.key).iterdir()) == ["curve.jsonl", "done.json"]
-    assert {at.stage for at in told} == {"layerwise"}
-    assert any(at.note.startswith("block 2/2") for at in told)
+    assert {at.stage for at in reported} == {"layerwise"}
+    assert any(at.note.startswith("block 2/2") for at in reported)
 
 
 @pytest.mark.slow

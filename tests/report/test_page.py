@@ -103,12 +103,12 @@ def test_every_budget_is_drawn_with_its_answer(write: Write) -> None:
 
 
 @pytest.mark.slow
-def test_operator_times_that_are_not_told_say_why(write: Write) -> None:
+def test_operator_times_that_are_missing_say_why(write: Write) -> None:
     written = write()
     written.whole()
     for finalist in written.run.finalists():
-        untold = finalist.measurement.but(operators=(), operators_detail="refused: too little to go by")
-        written.run.write(finalist.but(measurement=untold))
+        refused = finalist.measurement.but(operators=(), operators_detail="refused: too little to go by")
+        written.run.write(finalist.but(measurement=refused))
     page = page_of(written)
     assert "Where the time goes No operator times: refused: too little to go by." in page.text
 
@@ -190,7 +190,7 @@ def test_a_run_without_certificate_shows_the_finalists_verdict(write: Write) -> 
     assert "Certified" not in page.text
 
 
-def test_what_a_prediction_removed_is_told_with_its_error(write: Write) -> None:
+def test_what_a_prediction_removed_is_reported_with_its_error(write: Write) -> None:
     written = write()
     written.filters()
     fit = DeploymentPredictor(
@@ -379,8 +379,14 @@ def test_a_recipe_that_was_chosen_is_shown_with_what_it_beat(write: Write) -> No
 def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> None:
     from edgekd.ir.space import Arch, Axis
     from edgekd.records import digest_json
+    from edgekd.store.differentiable import (
+        CostTerm,
+        LatencyModelRecord,
+        SupernetPoint,
+        SupernetRecord,
+        TeacherTuningRecord,
+    )
     from edgekd.store.records import Accuracy, FeaturesRecord, PlanRecord
-    from edgekd.store.relaxed import CostTerm, LatencyModelRecord, RelaxationRecord, RelaxPoint, TeacherTuningRecord
 
     written = write()
     written.whole()
@@ -403,7 +409,7 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
     )
     model = LatencyModelRecord(
         deployment=deployment, form="a straight line", constant_us=1.0, coefficients={}, samples=24, error_median=0.031,
-        error_worst=0.127, bandwidth=None, pieces=(), terms=terms,
+        error_worst=0.127, bandwidth=None, block_costs=(), terms=terms,
     )  # fmt: skip
     written.run.write(model)
     page = page_of(written)
@@ -412,14 +418,14 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
     assert "latency 150 us predicted p95 <= 200 us" in page.text
     assert "energy no term no <meter> was read" in page.text
     points = tuple(
-        RelaxPoint(
+        SupernetPoint(
             epoch=epoch, loss=1.0, held_out_loss=held, temperature=1.0 - epoch / 2, open_bits=1.5 - epoch,
             shares={"latency": 1.4 - epoch / 3}, multipliers={}, mode=Arch.of({"width": 16}), images_per_s=1.0,
         )
         for epoch, held in enumerate((None, 0.5))
     )  # fmt: skip
     written.run.write(
-        RelaxationRecord(
+        SupernetRecord(
             logits={"width": (0.0, 1.0, 0.0)}, points=points, mode=Arch.of({"width": 16}), weights=digest_json("w"),
             nearby=FeaturesRecord(space_size=3, indices=(), features=()), order=(1, 0), predicted_us=(80.0, 50.0),
         )
@@ -429,7 +435,7 @@ def test_a_choice_that_was_trained_is_shown_with_its_errors(write: Write) -> Non
     assert "settled on width=16 , with 0.5 bits still open" in page.text
     assert "1 1.0000 1.00 1.5 140 % width=16 2 1.0000 0.5000" in page.text
     assert f"1 width=16 80 us (predicted) {low} {low.value / 80:.2f}x 85.00 % torch" in page.text
-    assert ("aria-label", "what the relaxed network is expected to cost, epoch by epoch") in page.attributes
+    assert ("aria-label", "what the supernet is expected to cost, epoch by epoch") in page.attributes
     scores = [
         {name: Accuracy(value=value, kind="torch", split="validation", samples=9, method="m") for name, value in round_}
         for round_ in ((("4", 0.5), ("assistant, 4", 0.625)), (("assistant, 4", 0.75),))

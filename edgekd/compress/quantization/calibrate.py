@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.artefacts import Backend
-from edgekd.compress.quantization.ladder import problems_with, weight_limit
 from edgekd.compress.quantization.observe import BINS, ObservedRange, observe
 from edgekd.compress.quantization.placement import float_operators, kept_operators
+from edgekd.compress.quantization.precision_support import problems_with, weight_limit
 from edgekd.compress.quantization.rules import RoundingPoints, points_of
 from edgekd.compress.quantization.tables import on_grid, table_encodings
 from edgekd.compress.quantization.weights import floors, weight_encoding

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator
 
 from edgekd.compress.quantization.calibrate import Method, calibrate
-from edgekd.compress.quantization.ladder import problems_with
+from edgekd.compress.quantization.precision_support import problems_with
 from edgekd.compress.quantization.train import VERSION, problems_of, trained
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Interrupted, Problem

@@ -23,8 +23,8 @@ from edgekd.recipes.runner import RecipeResult, run_recipe
 from edgekd.records import Digest
 from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
+from edgekd.search.differentiable.teacher_tuning import assistant_of, with_temperature
 from edgekd.search.recipe import calibrating, cut_to_time, with_precision
-from edgekd.search.relaxed.teacher_tuning import assistant_of, with_temperature
 from edgekd.search.trials.files import place
 from edgekd.search.trials.untrained import native_format
 from edgekd.stages import Stage
@@ -124,13 +124,14 @@ class RecipeTrainer:
             return calibrating(self.context.recipe), self.context
         recipe, context = cut_to_time(self.context.recipe, self.run.proposals()), self.context
         archs = {trial.number: trial.candidate.arch for trial in self.run.trials()}
-        gap = next((gap for gap in self.run.teacher_tunings() if archs.get(gap.trial) == candidate.arch), None)
-        if gap is None:
+        tuning = next((each for each in self.run.teacher_tunings() if archs.get(each.trial) == candidate.arch), None)
+        if tuning is None:
             return recipe, context
         plan = self.run.plan()
-        if gap.assistant and plan is not None and plan.relaxed is not None and plan.relaxed.assistant is not None:
-            context = replace(context, teacher=assistant_of(self.run, plan.relaxed.assistant, context))
-        return with_temperature(recipe, gap.temperature), context
+        options = plan.differentiable if plan is not None else None
+        if tuning.assistant and options is not None and options.assistant is not None:
+            context = replace(context, teacher=assistant_of(self.run, options.assistant, context))
+        return with_temperature(recipe, tuning.temperature), context
 
     def _convert(self, candidate: Candidate, student_folder: Path, name: str) -> ConversionResult:
         """Convert a finished student to a file with its metadata. ``candidate`` has the student's precision."""

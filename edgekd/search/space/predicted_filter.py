@@ -1,6 +1,6 @@
 """Predicted filter: archs predicted to break a limit of time or memory are not proposed.
 
-Reads networks.json, known.json, reference-archs/*.json, trials/*.json, deployments.json and the target; its result is
+Reads networks.json, prior_tables.json, reference-archs/*.json, trials/*.json, deployments.json and the target; writes
 predictors/*.json. Every measurement of the search is an observation, and so is every row in this device's tables from
 earlier work; tables of other devices, or of other states of this one, are priors. A fit is made before a batch where
 observations have grown by a third since the last one, and holds until the next. An arch is removed on a deployment only

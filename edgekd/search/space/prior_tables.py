@@ -1,8 +1,9 @@
 """Prior observations: earlier latency tables of this device and of others, read when a search begins.
 
-Reads the person's latency tables once; its result is known.json, so that a replay uses the same. Rows measured on the
-device in its present state are observations. Rows from other devices, from other states of this one, or of deployments
-outside the search, are priors at most: for deployments with few observations here (`edgekd.measure.prediction.priors`).
+Reads the person's latency tables once and writes prior_tables.json, so that a replay uses the same. Rows measured on
+the device in its present state are observations. Rows from other devices, from other states of this one, or of
+deployments outside the search, are priors at most: for deployments with few observations here
+(`edgekd.measure.prediction.priors`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def prior_tables(run: Run, plan: PlanRecord, events: Events) -> PriorTablesRecor
 
 
 class OtherDevices:
-    """Priors in known.json, each fitted once a run: ``fits`` are those of the run's last record."""
+    """Priors in prior_tables.json, each fitted once a run: ``fits`` are those of the run's last record."""
 
     def __init__(self, tables: Sequence[PriorTable] = (), fits: Sequence[PriorFit] = ()) -> None:
         self._tables = tuple(tables)

@@ -21,11 +21,11 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch, Choice, Space
 from edgekd.records import Record
 from edgekd.search._protocol import Knowledge
-from edgekd.search.relaxed.nearby import next_of
+from edgekd.search.differentiable.nearby import next_of
 from edgekd.search.space.feasible import p5_us
 from edgekd.store.records import Deployment, TrialRecord
 
-__all__ = ["RandomSampler", "RelaxedSampler", "TpeSampler", "seed_of"]
+__all__ = ["DifferentiableSampler", "RandomSampler", "TpeSampler", "seed_of"]
 
 _FAILED = 1e3  # the violation of a trial without figures: worse than any that was measured
 
@@ -86,8 +86,8 @@ class TpeSampler(Record):
         return _candidate(knowledge, space.at(best[0]), best[1])
 
 
-class RelaxedSampler(Record):
-    """Archs nearest to a trained choice (`edgekd.search.relaxed`), for ``by: differentiable`` alone.
+class DifferentiableSampler(Record):
+    """Archs nearest to a trained choice (`edgekd.search.differentiable`), for ``by: differentiable`` alone.
 
     The most probable ones whose latency, as predicted and corrected by the trials so far, keeps the budget.
     """

@@ -4,7 +4,7 @@
 - what is extracted is built as the family builds that arch, in eval mode, and shares no memory with the network;
 - every weight of the relaxed network is trained, and a gradient reaches the weight of every choice of every axis that
   has more than one;
-- pieces cover the arch: multiply-adds, bytes and weights add up to what is counted from its graph, exactly.
+- block costs cover the arch: multiply-adds, bytes and weights add up to what is counted from its graph, exactly.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class RelaxableContract:
                 assert gradient is not None, axis.name
                 assert bool((gradient != 0).all()), axis.name
 
-    def test_pieces_add_up_to_the_whole(
+    def test_block_costs_add_up_to_the_whole(
         self, make_family: Callable[[], Any], space: Space, spec: TaskSpec, archs: list[Arch]
     ) -> None:
         family = make_family()

@@ -31,16 +31,16 @@ def weights(student):
 def test_trains_on_real_and_drawn_images_that_the_teacher_labels(student, context, teacher, tmp_path, monkeypatch):
     from edgekd.distill import loop
 
-    lessons = []
+    trainings = []
     inner = loop.train
 
     def watched(module, training_data, *rest, **more):
-        lessons.append(training_data)
+        trainings.append(training_data)
         return inner(module, training_data, *rest, **more)
 
     monkeypatch.setattr(loop, "train", watched)
     GanAugment(**QUICK).run(student, context(tmp_path))
-    (training_data,) = lessons
+    (training_data,) = trainings
     assert len(training_data.inputs) == len(training_data.labels) == 90 + 45
     assert training_data.inputs.dtype == torch.uint8
     drawn = training_data.inputs[90:].float()

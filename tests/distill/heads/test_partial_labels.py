@@ -24,12 +24,12 @@ from torch import nn
 from torch.nn import functional
 
 class Colours(nn.Module):
-    def __init__(self, told):
+    def __init__(self, head):
         super().__init__()
-        self.told = told
+        self.head = head
 
     def forward(self, x):
-        return self.told(4 * functional.avg_pool2d(x, 4))
+        return self.head(4 * functional.avg_pool2d(x, 4))
 
 def scene():
     return Colours(lambda cells: cells.mean((2, 3)))
@@ -53,7 +53,7 @@ STAGE = {
 
 
 @pytest.fixture
-def lesson(context, tmp_path):
+def labelled_in_part(context, tmp_path):
     """A function to a student and a stage's context, pictures labelled in part, with teachers of some heads."""
 
     def made(labelled: float, *heads: str):
@@ -89,8 +89,8 @@ def distances(student, given) -> dict[str, float]:
 
 @pytest.mark.parametrize("balance", ["none", "uncertainty", "gradnorm"])
 @pytest.mark.parametrize("labelled", [0.5, NOBODY])
-def test_what_nobody_labelled_is_learned_from_the_teachers(lesson, labelled, balance):
-    student, given = lesson(labelled, "scene", "things", "mask")
+def test_what_nobody_labelled_is_learned_from_the_teachers(labelled_in_part, labelled, balance):
+    student, given = labelled_in_part(labelled, "scene", "things", "mask")
     trained = Distill.model_validate({**STAGE, "balance": balance}).run(student, given)
     assert all(torch.isfinite(tensor).all() for tensor in trained.module.state_dict().values())
     for point in read_curve(given.folder):
@@ -100,8 +100,8 @@ def test_what_nobody_labelled_is_learned_from_the_teachers(lesson, labelled, bal
     assert all(after[head] < 0.97 * before[head] for head in before)
 
 
-def test_a_head_with_neither_labels_nor_teacher_is_left_alone(lesson):
-    student, given = lesson(NOBODY, "things")
+def test_a_head_with_neither_labels_nor_teacher_is_left_alone(labelled_in_part):
+    student, given = labelled_in_part(NOBODY, "things")
     trained = Distill.model_validate({**STAGE, "weight_decay": 0.0}).run(student, given)
     assert all(point.shares == {"scene": 0.0, "things": 1.0, "mask": 0.0} for point in read_curve(given.folder))
     before, after = student.module.state_dict(), trained.module.state_dict()

@@ -155,7 +155,7 @@ def test_an_early_reference_arch_drops_only_clear_losers(lab: Any) -> None:
     assert deployment(ORT, INT8) not in still_in(SPEED, lab.plan, [first])
 
 
-def test_rungs_between_are_measured_where_an_end_is_still_in(make_lab: Callable[..., Any]) -> None:
+def test_precisions_between_are_measured_where_an_end_is_still_in(make_lab: Callable[..., Any]) -> None:
     precisions = tuple(
         deployment(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, DYNAMIC, INT8)
     )
@@ -171,16 +171,16 @@ def test_rungs_between_are_measured_where_an_end_is_still_in(make_lab: Callable[
     assert len(unmeasured) == 2
 
 
-def test_never_slower_is_told_of_every_compressed_deployment(lab: Any) -> None:
+def test_never_slower_is_reported_of_every_compressed_deployment(lab: Any) -> None:
     found = decided(
         lab, SIZE, reference_arch(lab, 0, lows(100, 50, 100, 200)), reference_arch(lab, 1, lows(10, 5, 10, 20))
     )
-    told = {n.deployment: n for n in found.never_slower}
-    assert told[deployment(LITERT, INT8)].ratio == pytest.approx(0.5)
-    assert told[deployment(LITERT, INT8)].faster
-    assert told[deployment(ORT, INT8)].ratio == pytest.approx(2.0)
-    assert not told[deployment(ORT, INT8)].faster
-    assert told[deployment(ORT, INT8)].smaller
+    compared = {n.deployment: n for n in found.never_slower}
+    assert compared[deployment(LITERT, INT8)].ratio == pytest.approx(0.5)
+    assert compared[deployment(LITERT, INT8)].faster
+    assert compared[deployment(ORT, INT8)].ratio == pytest.approx(2.0)
+    assert not compared[deployment(ORT, INT8)].faster
+    assert compared[deployment(ORT, INT8)].smaller
 
 
 def test_the_tail_factor_is_that_of_the_kept_deployments(lab: Any, tmp_path: Any) -> None:
@@ -204,7 +204,7 @@ def _candidate(lab: Any) -> Any:
     return Candidate(family="resnet", arch=lab.plan.space.at(0), backend=LITERT)
 
 
-def test_rungs_between_ends_that_failed_are_not_called_dominated(make_lab: Callable[..., Any]) -> None:
+def test_precisions_between_ends_that_failed_are_not_called_dominated(make_lab: Callable[..., Any]) -> None:
     precisions = tuple(deployment(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, INT8))
     lab = make_lab(deployments=precisions, reference_archs=2)
     seen = {
@@ -220,7 +220,7 @@ def test_rungs_between_ends_that_failed_are_not_called_dominated(make_lab: Calla
 
 
 @pytest.mark.slow
-def test_what_could_not_be_made_is_told_with_its_reason(lab: Any) -> None:
+def test_what_could_not_be_made_is_reported_with_its_reason(lab: Any) -> None:
     lab.conversions = lambda c: (
         ConversionOutcome.REFUSED if c.plan.precision is INT8 else ConversionOutcome.OK
     )  # as of a layer without integer kernels

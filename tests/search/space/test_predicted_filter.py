@@ -67,10 +67,10 @@ def test_a_replay_decides_alike(searched):
 
 @pytest.mark.slow
 def test_stopped_and_resumed_it_tries_the_same(make_lab):
-    whole, pieces = (make_lab(target=TIGHT, predict=True) for _ in range(2))
+    whole, stopped = (make_lab(target=TIGHT, predict=True) for _ in range(2))
     whole.search()
-    pieces.search_through_stops(3)
-    one, other = (Run.open(lab.folder) for lab in (whole, pieces))
+    stopped.search_through_stops(3)
+    one, other = (Run.open(lab.folder) for lab in (whole, stopped))
     assert [trial.candidate for trial in one.trials()] == [trial.candidate for trial in other.trials()]
     assert [[a.removed for a in r.deployments] for r in one.predictors()] == [
         [a.removed for a in r.deployments] for r in other.predictors()

@@ -117,7 +117,7 @@ def test_low_temperatures_sample_single_archs():
     assert np.mean(largest) > 0.95
 
 
-def test_a_piece_gives_its_tables():
+def test_block_costs_give_their_tables():
     block = BlockCost("a", ("width1",), {"macs": np.array([1.0, 2.0])})
     assert Cost.counted([block], "macs", 3.0).of(Arch.of({"width1": 16}), [AXES[2]]) == 6.0
 
