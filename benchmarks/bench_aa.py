@@ -97,13 +97,13 @@ def compared(session: Any, jobs: tuple[Any, Any], plan: Any) -> dict[str, Any]:
     measured = measure_for_ranking(session, jobs, plan)
     first, other = measured[0], measured[1]
     noise = aa_noise(measured)
-    told = compare(first, other, noise)
+    comparison = compare(first, other, noise)
     return {
-        "ratio": round(told.ratio, 5),
-        "low": round(told.low, 5),
-        "high": round(told.high, 5),
+        "ratio": round(comparison.ratio, 5),
+        "low": round(comparison.low, 5),
+        "high": round(comparison.high, 5),
         "noise": round(noise, 5),
-        "claims": told.distinguishable,
+        "claims": comparison.distinguishable,
         "unstable": bool(undecided_pairs(measured[:-1], noise)) or assess(measured, 2).unstable,
         "processes": len(first.processes),
     }

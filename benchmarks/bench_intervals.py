@@ -46,15 +46,15 @@ def coverage(measurement: Measurement, figure: str) -> dict[str, float]:
 
 def false_positives(a: Measurement, b: Measurement) -> dict[str, float]:
     """Windows of the same generations of two identical jobs, compared."""
-    told, ratios = [], []
+    claims, ratios = [], []
     for start in range(0, len(a.processes) - WINDOW + 1):
         sides = [m.but(processes=m.processes[start : start + WINDOW], sentinel=None) for m in (a, b)]
         found = compare(*sides)
-        told.append(found.distinguishable)
+        claims.append(found.distinguishable)
         ratios.append(abs(found.ratio - 1.0))
     return {
-        "false_positives": float(np.mean(told)),
-        "windows": len(told),
+        "false_positives": float(np.mean(claims)),
+        "windows": len(claims),
         "difference_median": float(np.median(ratios)),
         "difference_p95": float(np.quantile(ratios, 0.95)),
     }

@@ -51,7 +51,7 @@ GOALS = {"digits": 0.90, "cifar10": 0.45}
 WIDTHS, DEPTHS = (16, 32, 64), (1, 1, 1)
 MEAN, STD = [255 * 0.485, 255 * 0.456, 255 * 0.406], [255 * 0.229, 255 * 0.224, 255 * 0.225]  # of the teacher
 LOSS = {"kd": {"weight": 1.0, "temperature": 4}}
-TOLD_EVERY_S = 30.0
+REPORT_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def measure(cell: str, options: argparse.Namespace, runs: Path) -> dict[str, Any
         folder=runs / cell,
         cache=runs / "cache",
         seed=options.seed,
-        progress=teller(cell),
+        progress=reporter(cell),
         stop=lambda: False,
     )
     begun = time.monotonic()
@@ -163,17 +163,17 @@ def curve(folder: Path, images: int) -> list[tuple[float, float]]:
     return points
 
 
-def teller(cell: str) -> Callable[[StageProgress], None]:
+def reporter(cell: str) -> Callable[[StageProgress], None]:
     """Says now and then on stderr where the training is."""
     last = time.monotonic()
 
-    def tell(at: StageProgress) -> None:
+    def report(at: StageProgress) -> None:
         nonlocal last
-        if time.monotonic() - last > TOLD_EVERY_S:
+        if time.monotonic() - last > REPORT_EVERY_S:
             last = time.monotonic()
             print(f"{cell}: {at.done:,} of {at.total:,}, {at.note}", file=sys.stderr, flush=True)
 
-    return tell
+    return report
 
 
 def printed(cells: Cells) -> str:

@@ -207,7 +207,7 @@ def tried(chosen: Setting, given: Mapping[str, Any], precision: str) -> dict[str
         return {"given": given, "seed": TUNING_SEED, "validation": 0.0, "diverged": error.message}
 
 
-def told(given: Mapping[str, Any]) -> str:
+def setting_text(given: Mapping[str, Any]) -> str:
     """What was tuned, and to what."""
     if given["loss"] == BASE:
         return f"smoothing {given['label_smoothing']}"
@@ -249,7 +249,7 @@ def printed(cells: Cells) -> str:
         compare = ["", ""]
         if method in compared:
             compare = [f"{gains[method]:+.2f}", f"{pvalues[compared.index(method)]:.4f}"]
-        setting_of = told(METHODS[method][best_setting(cells, method)])
+        setting_of = setting_text(METHODS[method][best_setting(cells, method)])
         figures = [len(found), f"{found.mean():.2f}", f"{found.std(ddof=1):.2f}", *compare, speed.get(method, "")]
         rows.append([method, *figures, setting_of])
     note = "test top-1 in %, points over cross-entropy's mean, p of a t-test with one spread for all methods\n"

@@ -454,21 +454,21 @@ def printed(cells: Cells) -> str:
             f"{name}: {base:.1%} in float after {cell['epochs']} epochs; three formats took edgekd "
             f"{cell['edgekd']['int8']['seconds']:.0f} s, the vendors' tools {whole}"
         )
-    told = [
+    lines = [
         "edgekd's figure, then the vendor's. lost: points of accuracy against float. apart: agreement, accuracy, "
         "latency; + edgekd's is better beyond noise, - worse, = can't be told apart."
     ]
     if signs:
         agree, _, fast = ([sign[at] for sign in signs] for at in range(3))
-        told.append(
+        lines.append(
             f"of {len(signs)} pairs in int8 on both sides: agreement no lower in {len(signs) - agree.count('-')}, "
             f"latency no higher in {sum(sign in '=+' for sign in fast)}"
         )
     for form, many in ratios.items():
         if many:
-            told.append(f"{form}: {math.exp(float(np.mean(np.log(many)))):.2f}x the vendor's latency, geometric mean")
+            lines.append(f"{form}: {math.exp(float(np.mean(np.log(many)))):.2f}x the vendor's latency, geometric mean")
     head = ("model", "edgekd", "agree %", "lost", "p50 us", "kB", "apart")
-    wrapped = [textwrap.fill(note, 80, subsequent_indent="    ") for note in (*told, *notes)]
+    wrapped = [textwrap.fill(note, 80, subsequent_indent="    ") for note in (*lines, *notes)]
     return table(head, rows, "\n".join(wrapped)) if rows else "nothing measured yet"
 
 

@@ -81,7 +81,7 @@ def main() -> None:
 
             cells.cell(f"decoding-{some}", lambda run=run: run("decoding"))
             cells.cell(f"training-{some}", lambda run=run: in_turn(run, options.rounds))
-    print(told(cells, count))
+    print(report(cells, count))
 
 
 def make_pictures(root: Path, count: int, seed: int) -> None:
@@ -198,7 +198,7 @@ WORK: Mapping[str, Callable[[Path, int, int], dict[str, Any]]] = {
 }
 
 
-def told(cells: Cells, count: int) -> str:
+def report(cells: Cells, count: int) -> str:
     """What is known."""
     rows = []
     for some in (count // 2, count):

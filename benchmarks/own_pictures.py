@@ -73,7 +73,7 @@ def main() -> None:
         torch_cell = cells.cell("torch", lambda: walked(runs, "torch", options))
         cells.cell("tflite", lambda: walked(runs, "tflite", options))
         cells.cell("by-hand", lambda: by_hand(runs, torch_cell, options.seed))
-    print(told(cells))
+    print(report(cells))
 
 
 def make_pictures(root: Path, seed: int) -> None:
@@ -340,7 +340,7 @@ def trained(runs: Path, torch_cell: Mapping[str, Any], optimizer: str, seed: int
     }
 
 
-def told(cells: Cells) -> str:
+def report(cells: Cells) -> str:
     """What is known."""
     rows, hand = list[list[object]](), cells.get("by-hand")
     for kind in ("torch", "tflite"):

@@ -288,13 +288,13 @@ def profiled(space: str, runtime: str, precision: str, held_out: Sequence[int], 
     asked, _ = asked_of(files, [RUNTIMES[runtime]], known.tables)
     facts = {"evidence": "predicted", "networks": 0, "rows": [{"index": index} for index in held_out]}
     try:
-        told = predict_models("this-computer", known.fingerprint, 1, known.tables, asked).rows
+        predictions = predict_models("this-computer", known.fingerprint, 1, known.tables, asked).rows
     except MissingError as error:  # of none of them
         return {**facts, "detail": str(error)}
-    for row, found in zip(facts["rows"], told, strict=True):
+    for row, found in zip(facts["rows"], predictions, strict=True):
         low = next((figure for figure in found.figures if figure.metric == "latency.p5"), None)
         row |= {"p5_us": low.value, "least_us": low.lower, "most_us": low.upper} if low else {"why": found.detail}
-    return {**facts, "networks": next(row.held_out.samples for row in told if row.held_out)}
+    return {**facts, "networks": next(row.held_out.samples for row in predictions if row.held_out)}
 
 
 def profile_of_this_computer() -> Any:

@@ -93,8 +93,9 @@ def printed(choices: Cells, cells: Cells) -> str:
     for cell in found.values():
         if cell:
             gained = cell["test"] - alone["test"] if alone and cell is not alone else None
-            told = [f"{100 * gained:+.2f}", f"{100 * gained / (TEACHER - alone['test']):.0f} %"] if gained else ["", ""]
-            rows.append([f"ResNet-20, {cell['way']}", f"{100 * cell['test']:.2f}", *told])
+            share = f"{100 * gained / (TEACHER - alone['test']):.0f} %" if gained else ""
+            points = f"{100 * gained:+.2f}" if gained else ""
+            rows.append([f"ResNet-20, {cell['way']}", f"{100 * cell['test']:.2f}", points, share])
     before = table(["short", "validation"], shown, "top-1 in %; the best is trained whole")
     after = table(["", "test", "points", "of the gap"], rows, "top-1 in %, points over the student alone")
     return f"{before}\n\n{after}"

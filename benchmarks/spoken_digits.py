@@ -59,7 +59,7 @@ def main() -> None:
         cells.cell("precisions", lambda: precisions(runs, options))
         for name in ("onnx", "openvino"):
             cells.cell(name, lambda name=name: walked(runs, name, options))
-    print(told(cells))
+    print(report(cells))
 
 
 def write_recordings(root: Path) -> None:
@@ -250,7 +250,7 @@ def precisions(runs: Path, options: argparse.Namespace) -> dict[str, Any]:
     return {"arch": chosen.candidate.arch.model_dump(mode="json"), "files": rows}
 
 
-def told(cells: Cells) -> str:
+def report(cells: Cells) -> str:
     """Both tables."""
     found = cells.all()
     walks = [_walk(name, cell) for name, cell in found.items() if name in RUNTIMES]

@@ -1,4 +1,4 @@
-"""What is told before anything is opened or trained."""
+"""What is reported before anything is opened or trained."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_compress_wants_a_family_that_starts_from_a_model(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_that_does_not_fit_is_told_with_its_file(tmp_path: Path) -> None:
+def test_a_teacher_that_does_not_fit_is_reported_with_its_file(tmp_path: Path) -> None:
     shapes = "{kind: shapes, train: 8, test: 2, validation: 2, calibration: 2, side: 32}"
     text = PROJECT.replace("{kind: digits}", shapes).replace(
         "{kind: train}", "{kind: heads, of: {thngs: {kind: train}}}"
@@ -173,7 +173,7 @@ def test_a_teacher_that_does_not_fit_is_told_with_its_file(tmp_path: Path) -> No
     assert (problem.place.file, problem.place.field) == (str(tmp_path / "project.yaml"), "teacher")
 
 
-def test_data_that_is_not_as_expected_is_told_as_the_tasks_problem(tmp_path: Path) -> None:
+def test_data_that_is_not_as_expected_is_reported_as_the_tasks_problem(tmp_path: Path) -> None:
     labels = np.arange(200) % 10
     np.savez(tmp_path / "sound.npz", x_train=np.zeros((200, 1, 80), np.int16), y_train=labels, x_test=0, y_test=0)
     text = PROJECT.replace("{kind: digits}", "{kind: image-classification, data: sound.npz}")
@@ -229,7 +229,7 @@ def test_an_answer_looks_as_the_command_line_prints_it(tmp_path: Path) -> None:
     assert "&lt;=" in api.targets()._repr_html_()
 
 
-def test_whose_code_runs_is_told_before_models_are_built_to_be_timed_or_predicted(monkeypatch) -> None:
+def test_whose_code_runs_is_reported_before_models_are_built_to_be_timed_or_predicted(monkeypatch) -> None:
     class Heard(SilentEvents):
         def line(self, text: str) -> None:
             heard.append(text)

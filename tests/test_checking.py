@@ -62,7 +62,7 @@ def test_a_place_where_no_run_can_be_is_said_before_the_device_is_opened(project
 
 @pytest.mark.slow
 def test_pictures_are_decoded_before_anything_else_is_looked_at(project, tmp_path):
-    rng, told = np.random.default_rng(0), list[tuple[str, str]]()
+    rng, reported = np.random.default_rng(0), list[tuple[str, str]]()
     for at in range(60):
         place = tmp_path / "pets" / ("cat", "dog")[at % 2]
         place.mkdir(parents=True, exist_ok=True)
@@ -72,16 +72,18 @@ def test_pictures_are_decoded_before_anything_else_is_looked_at(project, tmp_pat
 
     class Watching(SilentEvents):
         def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-            told.append((stage, note))
+            reported.append((stage, note))
 
         def line(self, text: str) -> None:
-            told.append(("", text))
+            reported.append(("", text))
 
     check_project(path, None, Watching())
-    assert told[0] == ("pictures", "reading the files")
-    lines = [text for stage, text in told if not stage]
+    assert reported[0] == ("pictures", "reading the files")
+    lines = [text for stage, text in reported if not stage]
     assert lines[0].startswith("pictures   60 pictures of 2 classes, 45 KiB in ")
-    assert [stage for stage, _ in told].index("") == next(at for at, (s, _) in enumerate(told) if s != "pictures")
+    assert [stage for stage, _ in reported].index("") == next(
+        at for at, (s, _) in enumerate(reported) if s != "pictures"
+    )
 
 
 def test_says_what_a_run_would_try(project):

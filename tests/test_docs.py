@@ -197,25 +197,25 @@ def test_the_architecture_page_names_every_room_and_layer() -> None:
     rooms = {path.stem for path in (ROOT / "edgekd").glob("[a-z]*") if path.name != "py.typed"}
     assert {room for room in rooms if not re.search(rf"\b{room}\b", text.partition("Imports go")[0])} == set()
     (contract, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    told = re.search(r"Imports go downwards only: (.*?); the core\.", text, re.DOTALL)
-    assert told
+    documented = re.search(r"Imports go downwards only: (.*?); the core\.", text, re.DOTALL)
+    assert documented
     layers = [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
     core = next(number for number, layer in enumerate(layers) if "plugins" in layer)
-    assert [{*layer.strip(" `\n").split()} for layer in told[1].split(";")] == layers[:core]
+    assert [{*layer.strip(" `\n").split()} for layer in documented[1].split(";")] == layers[:core]
 
 
-def test_every_family_is_told() -> None:
-    told = set(re.findall(r"^- `(\w+)`: ", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
+def test_every_family_is_documented() -> None:
+    documented = set(re.findall(r"^- `(\w+)`: ", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
     readme = (ROOT / "README.md").read_text()
     for family in plugins.names("edgekd.families"):
-        assert family in told
+        assert family in documented
         assert f"`{family}`" in readme
 
 
 @pytest.mark.parametrize("what", ["tasks", "teachers"])
-def test_every_kind_a_project_can_name_is_told(what: str) -> None:
-    told = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
-    assert set(plugins.names(f"edgekd.{what}")) <= told
+def test_every_kind_a_project_can_name_is_documented(what: str) -> None:
+    documented = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs" / "projects.md").read_text(), re.MULTILINE))
+    assert set(plugins.names(f"edgekd.{what}")) <= documented
 
 
 def test_the_changelog_has_each_entry_once_in_lines_of_120() -> None:

@@ -32,7 +32,7 @@ def test_the_page_is_what_the_cells_give(zoo: ModuleType, cells: dict[str, Any])
 
 
 def test_no_cell_is_a_bug(zoo: ModuleType, cells: dict[str, Any]) -> None:
-    """As `python benchmarks/zoo.py --check` tells."""
+    """As `python benchmarks/zoo.py --check` says."""
     assert len(zoo.ZOO) >= 32
     assert zoo.faults(cells) == []
 

@@ -47,8 +47,8 @@ def _clock_mhz(root: str) -> Optional[float]:
         return kilohertz / 1e3
     for block in _read(os.path.join(root, "proc/cpuinfo")).split("\n\n"):
         if re.search(r"^processor\s*:\s*%s$" % core, block, re.MULTILINE):
-            told = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", block, re.MULTILINE)
-            return _number(told.group(1)) if told else None
+            clock = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", block, re.MULTILINE)
+            return _number(clock.group(1)) if clock else None
     return None
 
 

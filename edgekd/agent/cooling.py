@@ -21,16 +21,16 @@ class Cooling(NamedTuple):
     def __str__(self) -> str:
         return "below %g C" % self.below_c if self.below_c else ""
 
-    def wait(self, waiting: Callable[[], None], told: Callable[[], Optional[float]]) -> str:
+    def wait(self, waiting: Callable[[], None], sensor: Callable[[], Optional[float]]) -> str:
         """Return once it is as cool, or why it is not: patience has ended, or the sensor is silent.
 
         ``waiting`` is called meanwhile.
         """
         end = time.monotonic() + self.patience_s
         while self.below_c:
-            degrees = told()
+            degrees = sensor()
             if degrees is None:
-                return "not cool: its temperature is no longer told"
+                return "not cool: its temperature is no longer reported"
             if degrees <= self.below_c:
                 break
             if time.monotonic() >= end:

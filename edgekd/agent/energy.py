@@ -50,8 +50,8 @@ def _sample(
     step_w = min((seen.step_w for seen in (busy, idle) if seen.step_w), default=abs(drawn_w))
     unsure_w = max(seen.unsure_w or step_w for seen in (busy, idle))
     if drawn_w < _LEAST_STEPS * unsure_w:
-        told = (meter.name, busy.watts, idle.watts, unsure_w)
-        raise TooSlow("%s is too coarse: %.6g W with work, %.6g W without, each only known to %.2g W" % told)
+        figures = (meter.name, busy.watts, idle.watts, unsure_w)
+        raise TooSlow("%s is too coarse: %.6g W with work, %.6g W without, each only known to %.2g W" % figures)
     elapsed_s, calls = float(done["elapsed_s"]), int(done["calls"])
     return {
         "joules": drawn_w * elapsed_s / calls,

@@ -36,9 +36,9 @@ class Limits(NamedTuple):
     memory_bytes: int = 0  # of a measured process, all of it
 
     @staticmethod
-    def read(told: Dict[str, Any]) -> Limits:
+    def read(message: Dict[str, Any]) -> Limits:
         """Out of a message. Raises BadMessage."""
-        return Limits(field(told, "cores", int), field(told, "cpu", float), field(told, "memory_bytes", int))
+        return Limits(field(message, "cores", int), field(message, "cpu", float), field(message, "memory_bytes", int))
 
 
 class Cage:

@@ -36,15 +36,15 @@ def run_samples(runtime: Runtime, paths: Sequence[str], folder: str, alive: Call
                 % (tensor.name, tensor.dtype, tensor.shape[1:], array.dtype.name, tuple(array.shape[1:]))
             )
     pieces: List[List[np.ndarray[Any, Any]]] = []
-    told = time.monotonic()
+    reported = time.monotonic()
     for start in range(0, count, batch):
         taken = np.minimum(np.arange(start, start + batch), count - 1)
         runtime.prepare([np.ascontiguousarray(array[taken]) for array in arrays])
         runtime.call()
         kept = min(batch, count - start)
         pieces.append([_rows(output, batch)[:kept] for output in runtime.read()])
-        if time.monotonic() - told > _ALIVE_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - reported > _ALIVE_EVERY_S:
+            reported = time.monotonic()
             alive()
     written: List[str] = []
     for index, outputs in enumerate(zip(*pieces)):

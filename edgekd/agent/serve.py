@@ -63,7 +63,7 @@ def main(lock: str = "", token: str = "", options: str = "") -> int:
             return 1
         number = message.get("id")
 
-        def tell(fields: Message, number: Any = number) -> None:
+        def reply(fields: Message, number: Any = number) -> None:
             send(dict(fields, id=number))
 
         try:
@@ -72,16 +72,16 @@ def main(lock: str = "", token: str = "", options: str = "") -> int:
                 raise BadMessage("no request `%s`" % op)
             if held_by and op != "hello":
                 raise BadMessage("the device is held by process %s" % held_by)
-            done = _REQUESTS[op](message, tell, place)
+            done = _REQUESTS[op](message, reply, place)
             if op == "hello":
                 done["held_by"] = held_by
         except (BadMessage, RuntimeError, OSError) as error:
-            tell({"error": str(error)})
+            reply({"error": str(error)})
         else:
             try:
-                tell({"done": done})
+                reply({"done": done})
             except ValueError as error:  # NaN is no number here
-                tell({"error": "no answer that can be sent: %s" % error})
+                reply({"error": "no answer that can be sent: %s" % error})
 
 
 def _read(requests: queue.Queue[Message]) -> None:
@@ -129,7 +129,7 @@ class _Place:
             self.no_meter = str(error)
 
 
-Tell = Callable[[Message], None]
+Reply = Callable[[Message], None]
 _PULSE_S = 2.0
 
 
@@ -139,21 +139,21 @@ class _Pulse:
     It is called after every answer of a worker: many short rounds are as long a silence as one long round.
     """
 
-    def __init__(self, tell: Tell) -> None:
-        self.tell, self.told_s = tell, time.monotonic()
+    def __init__(self, reply: Reply) -> None:
+        self.reply, self.replied_s = reply, time.monotonic()
 
     def __call__(self) -> None:
-        if time.monotonic() - self.told_s >= _PULSE_S:
-            self.tell({"alive": True})
-            self.told_s = time.monotonic()
+        if time.monotonic() - self.replied_s >= _PULSE_S:
+            self.reply({"alive": True})
+            self.replied_s = time.monotonic()
 
 
-def _hello(_message: Message, _tell: Tell, place: _Place) -> Message:
-    told = {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
-    return dict(told, unenforced=place.unenforced)
+def _hello(_message: Message, _reply: Reply, place: _Place) -> Message:
+    answer = {"protocol": PROTOCOL, "python": platform.python_version(), "pid": os.getpid()}
+    return dict(answer, unenforced=place.unenforced)
 
 
-def _describe(message: Message, _tell: Tell, place: _Place) -> Message:
+def _describe(message: Message, _reply: Reply, place: _Place) -> Message:
     meter = place.meter.name if place.meter else ""
     return dict(
         fingerprint(field(message, "runtimes", dict)),
@@ -165,12 +165,12 @@ def _describe(message: Message, _tell: Tell, place: _Place) -> Message:
     )
 
 
-def _load(message: Message, tell: Tell, place: _Place) -> Message:
+def _load(message: Message, reply: Reply, place: _Place) -> Message:
     job, plan = JobRequest.read(field(message, "job", dict)), PlanRequest.read(field(message, "plan", dict))
-    damaged = _damaged(job, _Pulse(tell))
+    damaged = _damaged(job, _Pulse(reply))
     if damaged is not None:
         return _outcome(damaged)
-    load = partial(batch.try_loading, job, waiting=_Pulse(tell))
+    load = partial(batch.try_loading, job, waiting=_Pulse(reply))
     try:
         batch.at_most_twice(lambda: load(plan, place.yard))
     except Failed as failed:
@@ -178,19 +178,19 @@ def _load(message: Message, tell: Tell, place: _Place) -> Message:
     return _outcome(None)
 
 
-def _measure(message: Message, tell: Tell, place: _Place) -> Message:
+def _measure(message: Message, reply: Reply, place: _Place) -> Message:
     """Measure a batch: a message a finished step, then one a job, then the sentinel's readings."""
     plan = PlanRequest.read(field(message, "plan", dict))
     jobs = [JobRequest.read(one) for one in field(message, "jobs", list)]
-    damaged = [_damaged(job, _Pulse(tell)) for job in jobs]
+    damaged = [_damaged(job, _Pulse(reply)) for job in jobs]
     whole = [job for job, failed in zip(jobs, damaged) if failed is None]
-    meter, step = place.meter or place.no_meter, lambda what: tell({"step": what})
-    done = batch.RunningBatch(whole, plan, place.yard, meter, place.cooling, _Pulse(tell), step)
+    meter, step = place.meter or place.no_meter, lambda what: reply({"step": what})
+    done = batch.RunningBatch(whole, plan, place.yard, meter, place.cooling, _Pulse(reply), step)
     done.run()
     results = iter(done.results)
     for index, failed in enumerate(damaged):
         if failed is not None:
-            tell(dict(_outcome(failed), job=index))
+            reply(dict(_outcome(failed), job=index))
             continue
         result = next(results)
         answer = dict(_outcome(result.failed), state=done.not_cool)
@@ -200,16 +200,16 @@ def _measure(message: Message, tell: Tell, place: _Place) -> Message:
             answer.update(processes=samples, placement=result.placement)
             answer.update(operators=result.operators, operators_detail=result.operators_detail, beside=result.beside)
             answer.update(energy=result.energy, energy_detail=result.energy_detail)
-        tell(dict(answer, job=index))
+        reply(dict(answer, job=index))
     return {"sentinel": [sample["round_p5_us"] for sample in done.sentinel]}
 
 
-def _run(message: Message, tell: Tell, place: _Place) -> Message:
+def _run(message: Message, reply: Reply, place: _Place) -> Message:
     """Answer samples; each input file is checked against its digest, each output's digest goes back."""
     job, plan = JobRequest.read(field(message, "job", dict)), PlanRequest.read(field(message, "plan", dict))
     inputs = [(field(one, "path", str), field(one, "sha256", str)) for one in field(message, "inputs", list)]
     folder = field(message, "folder", str)
-    pulse = _Pulse(tell)
+    pulse = _Pulse(reply)
     os.makedirs(folder, exist_ok=True)
     for path, sha256 in inputs:
         if _digest(path, pulse) != sha256:
@@ -233,7 +233,7 @@ def _run(message: Message, tell: Tell, place: _Place) -> Message:
     return dict(_outcome(None), outputs=outputs)
 
 
-_REQUESTS: Dict[str, Callable[[Message, Tell, _Place], Message]] = {
+_REQUESTS: Dict[str, Callable[[Message, Reply, _Place], Message]] = {
     "hello": _hello,
     "describe": _describe,
     "load": _load,

@@ -156,8 +156,8 @@ def verify_bundle(
         )
     )
     if certificate.lesser is not None:
-        told = f"{certificate.shortfall()}; not certified"
-        checks.append(VerifyLine(name="certificate", found=told, answer=VerifyOutcome.HOLDS))
+        text = f"{certificate.shortfall()}; not certified"
+        checks.append(VerifyLine(name="certificate", found=text, answer=VerifyOutcome.HOLDS))
     elif not certificate.certified:
         unsure = certificate.verdict.answer is Answer.UNSTABLE
         said = VerifyOutcome.UNSTABLE if unsure else VerifyOutcome.FAILS
@@ -203,8 +203,8 @@ def _files(folder: Path, certificate: Certificate) -> list[VerifyLine]:
     answer = VerifyOutcome.FAILS if contents.problems else VerifyOutcome.HOLDS
     checks = [VerifyLine(name="files and hashes", found=found, answer=answer)]
     if contents.hidden:
-        told = f"not covered: {printable(', '.join(contents.hidden))}"
-        checks.append(VerifyLine(name="hidden files", found=told, answer=VerifyOutcome.REPORTED))
+        text = f"not covered: {printable(', '.join(contents.hidden))}"
+        checks.append(VerifyLine(name="hidden files", found=text, answer=VerifyOutcome.REPORTED))
     return checks
 
 
@@ -219,8 +219,8 @@ def _parity(
     result = session.run(job, [path])
     _require_done(result.outcome, result.detail)
     if result.outcome is not Outcome.OK:
-        told = f"{result.outcome.value}: {result.detail}"
-        return VerifyLine(name="parity", found=told, answer=VerifyOutcome.FAILS), None
+        text = f"{result.outcome.value}: {result.detail}"
+        return VerifyLine(name="parity", found=text, answer=VerifyOutcome.FAILS), None
     raw = read_outputs(result, len(inputs), certificate.task, outside.export)
     with sound(folder / PREPROCESS):
         answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
@@ -261,11 +261,11 @@ def _budgets(
         counted += [float_figure(operators, job.artefact.sha256)] if operators is not None else []
     if differs := certificate.fingerprint.changed(here, certificate.backend):
         said = f"measured on another machine or set-up ({', '.join(differs)}): measure here with `edgekd bench`"
-        told = {
+        of_file = {
             one.limit: _budget_check(one.limit, one.figure, one.answer, "") for one in judge(target, counted).limits
         }
         checks = [
-            told[limit]
+            of_file[limit]
             if limit.metric.startswith(_OF_THE_FILE)
             else VerifyLine(name=str(limit), found=said, answer=VerifyOutcome.NOT_REPEATED)
             for limit in target.limits

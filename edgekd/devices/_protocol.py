@@ -386,8 +386,8 @@ class Measurement(Extended):
         """Memory that the model adds: the median of the processes, or the estimate; None where nothing tells it."""
         if self.simulated is not None:
             return self.simulated.memory_bytes
-        told = [process.memory_model_bytes for process in self.processes if process.memory_model_bytes is not None]
-        return statistics.median(told) if told else None
+        reported = [process.memory_model_bytes for process in self.processes if process.memory_model_bytes is not None]
+        return statistics.median(reported) if reported else None
 
     @property
     def is_timed(self) -> bool:

@@ -111,13 +111,13 @@ class AdbShell:
         """``adb connect`` ends well whatever happens; a phone that died is still listed until it is let go."""
         for attempt in ("connect", "disconnect", "connect"):
             said = run_here(["adb", attempt, address], _DEADLINE_S)
-            told = said.output.decode("utf-8", "replace").strip()
-            if attempt == "connect" and _CONNECTED.match(told):
+            answer = said.output.decode("utf-8", "replace").strip()
+            if attempt == "connect" and _CONNECTED.match(answer):
                 state = run_here([*self._at, "get-state"], _DEADLINE_S)
                 if state.output.strip() == b"device":
                     return
-                told = state.complaint
-        raise self.why(told or said.complaint)
+                answer = state.complaint
+        raise self.why(answer or said.complaint)
 
     def _alive(self) -> None:
         """True where a shell answers there at all."""

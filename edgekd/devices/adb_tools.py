@@ -214,12 +214,12 @@ class ToolsSession:
         self, job: Job, model: str, words: Sequence[str], plan: MeasurePlan
     ) -> tuple[Outcome, str, ProcessSample | None]:
         longest_s = plan.load_deadline_s + 2 * plan.call_deadline_s + (plan.rounds * plan.round_ms) / 1e3
-        times, told = command_line([f"{model}.times"]), command_line([f"{model}.said"])
+        times, output = command_line([f"{model}.times"]), command_line([f"{model}.said"])
         script = f"""
-rm -f {times} {told}
-timeout -s KILL {int(longest_s) + 1} {command_line(words)} >{told} 2>&1 </dev/null; S=$?
-tail -c {_MOST_SAID_BYTES} {told}; echo; echo "== status $S"
-: >>{times}; rm -f {told}"""
+rm -f {times} {output}
+timeout -s KILL {int(longest_s) + 1} {command_line(words)} >{output} 2>&1 </dev/null; S=$?
+tail -c {_MOST_SAID_BYTES} {output}; echo; echo "== status $S"
+: >>{times}; rm -f {output}"""
         began_s = time.monotonic()
         text, _, status = self._files.ask(script, longest_s + _GRACE_S).rpartition("== status ")
         if not status.isdigit():

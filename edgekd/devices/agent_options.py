@@ -110,7 +110,7 @@ class AgentOptions(Record):
         """The longest wait until it is cool, before a set of processes."""
         return self.cooling.patience_s if self.cooling else 0.0
 
-    def told(self) -> str:
+    def encoded(self) -> str:
         """Encode the options as the agent reads them."""
         limits, meter = self.limits, self.meter or MeterOptions()
         chosen = dict(_NO_LIMITS)

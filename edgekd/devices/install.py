@@ -35,7 +35,7 @@ def installable() -> Mapping[str, tuple[RuntimeSpec, Home]]:
 _LOOK_DEADLINE_S = 120.0
 _DEADLINE_S = 3600.0  # a slow board behind a slow line
 _LISTED = re.compile(r"/lib/python(\d+)\.(\d+)/site-packages/([A-Za-z0-9._]+)-([A-Za-z0-9.!+_]+)\.dist-info$", re.M)
-_TELL = "import os, sys; print('base %d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
+_PRINT_BASE = "import os, sys; print('base %d.%d' % sys.version_info[:2], os.path.realpath(sys.executable))"
 
 
 class InstallAnswer(Shown):
@@ -139,18 +139,18 @@ def _installed(shell: Shell, folder: str) -> _Installed | None:
     script = f"""
 E={ENVIRONMENT}
 [ -n "$E" ] || exit 0
-"$E/bin/python" -c {command_line([_TELL])}
+"$E/bin/python" -c {command_line([_PRINT_BASE])}
 ls -d "$E"/lib/python*/site-packages/*.dist-info
 true"""
     said = ask(shell, f"cd {command_line([folder])} || exit 1\n{script}", _LOOK_DEADLINE_S)
     listed = _LISTED.findall(said)
-    told = re.search(r"^base (\d+)\.(\d+) (/.+)$", said, re.MULTILINE)
-    if told is None and not listed:
+    found = re.search(r"^base (\d+)\.(\d+) (/.+)$", said, re.MULTILINE)
+    if found is None and not listed:
         return None
-    major, minor = told.groups()[:2] if told else listed[-1][:2]
+    major, minor = found.groups()[:2] if found else listed[-1][:2]
     packages = {re.sub(r"[-_.]+", "-", name).lower(): version for *_, name, version in listed}
     kept = {name: version for name, version in packages.items() if name in _homes()}
-    return _Installed(told.group(3) if told else None, (int(major), int(minor)), kept)
+    return _Installed(found.group(3) if found else None, (int(major), int(minor)), kept)
 
 
 def _kept(before: _Installed, same_python: bool) -> list[str]:

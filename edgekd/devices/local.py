@@ -39,7 +39,7 @@ class LocalDevice(AgentOptions):
             return session.describe()
 
     def _session(self, release: Callable[[], None]) -> AgentSession:
-        command = [str(self.python or sys.executable), "-B", str(agent_path()), "serve", "", "", self.told()]
+        command = [str(self.python or sys.executable), "-B", str(agent_path()), "serve", "", "", self.encoded()]
         return AgentSession(
             self.name, PipeLink(command), release, power_model=self.power_model, cooling_s=self.cooling_s
         )

@@ -125,7 +125,7 @@ def _listener(address: str) -> str:
         asking.setblocking(False)
         try:
             asking.connect(address)
-            told = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         except OSError:  # it has just ended, or too many have asked
             return "unknown"
-    return str(struct.unpack("3i", told)[0])
+    return str(struct.unpack("3i", credentials)[0])

@@ -33,14 +33,14 @@ class PhoneState(Record):
     throttling: str | None = None  # one of Android's thermal statuses
 
     def __str__(self) -> str:
-        told = [
+        words = [
             f"screen {self.screen}" if self.screen else "",
             "" if self.charging is None else "charging" if self.charging else "on battery",
             "" if self.battery_percent is None else f"battery {self.battery_percent} %",
             "" if self.battery_c is None else f"{self.battery_c:g} C",
             "" if self.throttling is None else f"throttling {self.throttling}",
         ]
-        return ", ".join(word for word in told if word)
+        return ", ".join(word for word in words if word)
 
 
 def state_of(shell: Shell) -> PhoneState:

@@ -42,6 +42,6 @@ class ReachedByShell(AgentOptions):
             self.name,
             self.patience_s,
             self.power_model,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.told(), self.state_by),
+            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.encoded(), self.state_by),
             self.cooling_s,
         )

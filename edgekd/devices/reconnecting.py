@@ -82,13 +82,13 @@ class SteadySession:
         self, jobs: Sequence[Job], plan: MeasurePlan, progress: Progress | None = None
     ) -> Sequence[Measurement]:
         """See DeviceSession."""
-        told = 0
+        most = 0
 
         def onward(what: str, done: int, total: int) -> None:  # a batch that begins anew doesn't count backwards
-            nonlocal told
-            told = max(told, done)
+            nonlocal most
+            most = max(most, done)
             if progress is not None:
-                progress(what, told, total)
+                progress(what, most, total)
 
         steps = len(jobs) * (plan.processes * (1 + plan.energy) + plan.profile)
         return self._do(lambda session: session.measure(jobs, plan, onward), lambda what: onward(what, 0, steps))

@@ -113,8 +113,8 @@ class AgentSession:
         if self._fingerprint is None:
             found = self._ask("describe", Fingerprint, runtimes=asked_of_agent())
             model = self._power_model
-            told = f"{model.busy_w:g} W busy, {model.idle_w:g} W idle, by the device file" if model else ""
-            self._fingerprint = found.but(meter=told, no_meter="", power_is_modelled=True) if told else found
+            meter = f"{model.busy_w:g} W busy, {model.idle_w:g} W idle, by the device file" if model else ""
+            self._fingerprint = found.but(meter=meter, no_meter="", power_is_modelled=True) if meter else found
         return self._fingerprint
 
     def prepare(self, jobs: Sequence[Job]) -> Mapping[Job, Problem | None]:
@@ -147,10 +147,10 @@ class AgentSession:
                 if progress is not None:
                     progress(str(message["step"]), min(steps, total), total)
 
-        told = [self._told(job, plan.threads) for job in jobs]
+        requests = [self._job_request(job, plan.threads) for job in jobs]
         state = self._link.state()
         longest_s = measure_s(plan, len(jobs), sum(job.artefact.size_bytes for job in jobs), self._cooling_s)
-        done = self._ask("measure", SentinelAnswer, longest_s, hear, jobs=told, plan=_plan(plan))
+        done = self._ask("measure", SentinelAnswer, longest_s, hear, jobs=requests, plan=_plan(plan))
         try:
             _complete(answers, done, len(jobs), plan)
         except DeviceUnreachable:
@@ -188,8 +188,8 @@ class AgentSession:
         files = [{"path": self._link.put([path]), "sha256": digest_file(path)} for path in inputs]
         plan, samples = MeasurePlan(), samples_in(inputs[0]) if inputs else 0
         longest_s = run_s(plan, samples, job.artefact.size_bytes + sum(path.stat().st_size for path in inputs))
-        told, folder = self._told(job, threads), self._link.folder()
-        answer = self._ask("run", SampleAnswers, longest_s, job=told, inputs=files, folder=folder, plan=_plan(plan))
+        request, folder = self._job_request(job, threads), self._link.folder()
+        answer = self._ask("run", SampleAnswers, longest_s, job=request, inputs=files, folder=folder, plan=_plan(plan))
         place = Path(tempfile.mkdtemp(dir=self._scratch))
         outputs = []
         for index, output in enumerate(answer.outputs):
@@ -213,7 +213,7 @@ class AgentSession:
     def _load(self, job: Job) -> Problem | None:
         plan = MeasurePlan()
         longest_s = load_s(plan, job.artefact.size_bytes)
-        answer = self._ask("load", LoadAnswer, longest_s, job=self._told(job, 1), plan=_plan(plan))
+        answer = self._ask("load", LoadAnswer, longest_s, job=self._job_request(job, 1), plan=_plan(plan))
         if answer.outcome is Outcome.OK:
             return None
         return Problem(
@@ -221,7 +221,7 @@ class AgentSession:
             f"measure it on another backend, or export it again for {job.backend}",
         )
 
-    def _told(self, job: Job, threads: int) -> dict[str, Any]:
+    def _job_request(self, job: Job, threads: int) -> dict[str, Any]:
         artefact = job.artefact
         key = (artefact.sha256, str(artefact.path))
         if key not in self._placed:

@@ -157,10 +157,10 @@ def _copy(source: IO[bytes] | None, target: BinaryIO, most_bytes: int) -> None:
 def size_there(shell: Shell, place: str, most_bytes: int) -> int:
     """Bytes of a plain file. Raises DeviceUnreachable where there is none, or a larger one."""
     path = command_line([place])
-    told = ask(shell, f"[ -f {path} ] && wc -c < {path}", 30.0).strip()
-    if not told.isdigit() or int(told) > most_bytes:
-        raise DeviceUnreachable(f"{printable(place)[:80]} on the device: {last_line(told)} bytes", "run it again")
-    return int(told)
+    counted = ask(shell, f"[ -f {path} ] && wc -c < {path}", 30.0).strip()
+    if not counted.isdigit() or int(counted) > most_bytes:
+        raise DeviceUnreachable(f"{printable(place)[:80]} on the device: {last_line(counted)} bytes", "run it again")
+    return int(counted)
 
 
 def last_line(text: str) -> str:

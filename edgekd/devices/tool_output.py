@@ -44,9 +44,9 @@ def read_benchmark_model(said: str, began_s: float) -> ProcessSample:
     count, least, _, mean, _, low, middle, high = rows[-1]  # the first row is the warm-up's
     if not low:
         raise NotUnderstood("this benchmark_model tells no quantiles: use one of 2024 or later")
-    told = {"min_us": least, "p5_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean}
+    times = {"min_us": least, "p5_us": low, "p50_us": middle, "p95_us": high, "mean_us": mean}
     return _sample(
-        {name: float(value) for name, value in told.items()},
+        {name: float(value) for name, value in times.items()},
         p99_us=None,
         calls=int(count),
         first_us=float(timings.group(2)),
@@ -89,8 +89,8 @@ def _sample(
     whole = math.isfinite(load_ms) and (first_us is None or math.isfinite(first_us))
     positive = all(0 < value < math.inf for value in times_us.values())
     if calls < 1 or not whole or not positive or ordered != sorted(ordered):
-        told = {**times_us, "first_us": first_us, "load_ms": load_ms}
-        raise NotUnderstood(f"the program's times make no sense: {told}")
+        times = {**times_us, "first_us": first_us, "load_ms": load_ms}
+        raise NotUnderstood(f"the program's times make no sense: {times}")
     return ProcessSample(
         **times_us,
         p99_us=p99_us,

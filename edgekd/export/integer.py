@@ -14,13 +14,13 @@ from edgekd.ir.operators import ONNX
 from edgekd.ir.support import ONNXRUNTIME_INTEGER, ONNXRUNTIME_WIDENED
 from edgekd.records import Digest
 
-__all__ = ["FLOAT_OPERATORS", "MOVING", "TELLING", "float_figure", "float_operators"]
+__all__ = ["FLOAT_OPERATORS", "INSPECTABLE", "MOVING", "float_figure", "float_operators"]
 
 FLOAT_OPERATORS = "operators.float"
 """Metric that a fully integer target limits to none."""
 
-TELLING = (Format.TFLITE, Format.ONNX)
-"""Formats whose files show it themselves."""
+INSPECTABLE = (Format.TFLITE, Format.ONNX)
+"""Formats whose files show which operators compute in float."""
 
 _NAMED = 4
 

@@ -161,16 +161,16 @@ def _compare(student: Student, expected: NDArray[np.float32], found: NDArray[np.
     else:
         unit, one = "of the largest logit", float(np.abs(expected).max(initial=1e-6))
         allowed = _largest_share(student.annotations.precision)
-    return _told(expected, found, unit, one, allowed)
+    return _difference_report(expected, found, unit, one, allowed)
 
 
 def compared_floats(expected: NDArray[np.float32], found: NDArray[np.float32]) -> ParityReport:
     """Compare float32 answers (N, values) with those of the module that the file was made from."""
     one = float(np.abs(expected).max(initial=1e-6))
-    return _told(expected, found, "of the largest value", one, _SAME)
+    return _difference_report(expected, found, "of the largest value", one, _SAME)
 
 
-def _told(
+def _difference_report(
     expected: NDArray[np.float32], found: NDArray[np.float32], unit: str, one: float, allowed: float
 ) -> ParityReport:
     difference = np.abs(found - expected) / one

@@ -70,7 +70,7 @@ def measure_until(
         if (enough and decided(known)) or (late and (enough or made_up)):
             break
         made_up = made_up or not enough
-        shown = _telling(progress, why(known) if enough else "some processes were disturbed")
+        shown = _with_reason(progress, why(known) if enough else "some processes were disturbed")
         begun = now()
         alive = [index for index, m in enumerate(known) if m.outcome is Outcome.OK]
         if not alive:
@@ -85,7 +85,7 @@ def measure_until(
     return known
 
 
-def _telling(progress: Progress | None, why: str) -> Progress | None:
+def _with_reason(progress: Progress | None, why: str) -> Progress | None:
     """Progress whose steps give the reason of the repetition."""
     if progress is None:
         return None
@@ -112,7 +112,7 @@ def measure_stable(
     for attempt in range(_REPEATS + 1):
         if stop():
             raise Interrupted("stopped before a batch of measurements", "run the same command again")
-        shown = _telling(progress, "the machine changed during the batch") if attempt else progress
+        shown = _with_reason(progress, "the machine changed during the batch") if attempt else progress
         batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), shown)
         # jobs of a large batch are measured group by group, each beside a sentinel of its own
         sentinels = list(dict.fromkeys(m.sentinel for m in batch if m.sentinel is not None))

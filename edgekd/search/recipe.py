@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.stage import Quantize
-from edgekd.export.integer import TELLING
+from edgekd.export.integer import INSPECTABLE
 from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED, precisions_of
@@ -40,13 +40,13 @@ def deployments_of(target: Target, recipe: Sequence[Stage]) -> tuple[Deployment,
         Deployment(backend=backend, precision=precision)
         for backend in target.backends
         for precision in ([fixed] if fixed is not None else COMPARED)
-        if precision in precisions_of(backend) and (not target.fully_integer or _tells(backend, precision))
+        if precision in precisions_of(backend) and (not target.fully_integer or _shows_integers(backend, precision))
     )
 
 
-def _tells(backend: Backend, precision: Precision) -> bool:
-    """Tell whether the file's format shows that it computes in integers alone."""
-    return precision is Precision.INT8 and formats_of(backend)[0] in TELLING
+def _shows_integers(backend: Backend, precision: Precision) -> bool:
+    """Return whether the file's format shows that it computes in integers alone."""
+    return precision is Precision.INT8 and formats_of(backend)[0] in INSPECTABLE
 
 
 def with_precision(recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:

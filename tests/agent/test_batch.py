@@ -134,14 +134,14 @@ def test_a_process_hears_which_round_is_its_last() -> None:
 def test_missing_operator_times_have_their_reason() -> None:
     plan = PLAN._replace(profile=True)
     Noted.fails[("b", "profile")] = Failed("crashed", "killed by SIGSEGV")
-    untold, failed = measure("ab", plan).results
-    assert untold.failed is failed.failed is None
-    assert (untold.operators, failed.operators) == ([], [])
-    assert "doesn't tell" in untold.operators_detail
+    refused, failed = measure("ab", plan).results
+    assert refused.failed is failed.failed is None
+    assert (refused.operators, failed.operators) == ([], [])
+    assert "doesn't tell" in refused.operators_detail
     assert failed.operators_detail == "crashed: killed by SIGSEGV"
     Noted.operators = [{"name": "c"}]
-    told = measure("a", plan).results[0]
-    assert (told.operators, told.operators_detail) == ([{"name": "c"}], "")
+    profiled = measure("a", plan).results[0]
+    assert (profiled.operators, profiled.operators_detail) == ([{"name": "c"}], "")
     assert measure("a").results[0].operators_detail == ""  # nobody asked
 
 
@@ -261,7 +261,7 @@ def test_a_profile_whose_process_cannot_be_started_has_its_reason(monkeypatch: p
     assert (result.failed, result.operators_detail) == (None, "out-of-memory: no process can be started")
 
 
-def test_it_is_told_where_a_batch_began_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_began_warm_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgekd.agent.cooling._LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(batch, "temperature_c", lambda: 80.0)
     assert measure("a", cooling=Cooling(45.0, 0.01)).not_cool == "not cool: 80 C after 0.01 s"

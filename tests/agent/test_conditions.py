@@ -16,7 +16,7 @@ CPUINFO = "processor\t: 2\ncpu MHz\t\t: 800.0\n\nprocessor\t: 3\ncpu MHz\t\t: 24
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A machine that tells nothing but the core this process ran on: 3."""
+    """A machine that reports nothing but the core this process ran on: 3."""
     write(tmp_path, "proc/self/stat", "77 (a) name) R " + " ".join(["0"] * 35) + " 3 0 0")
     return tmp_path
 
@@ -32,7 +32,7 @@ def zone(root: Path, number: int, kind: str, temp: str) -> None:
     write(root, f"{ZONES}{number}/temp", temp + "\n")
 
 
-def test_what_a_machine_does_not_tell_is_absent(root: Path, tmp_path: Path) -> None:
+def test_what_a_machine_does_not_report_is_absent(root: Path, tmp_path: Path) -> None:
     assert conditions(str(root)) is None
     assert conditions(str(tmp_path / "nothing")) is None
     write(root, FREQUENCY, "1500000\n")
@@ -50,7 +50,7 @@ def test_the_hottest_zone_of_the_processor(root: Path) -> None:
 
 
 @pytest.mark.parametrize("temp", ["", "-274000", "200000", "nan", "hot"])
-def test_a_sensor_that_makes_no_sense_tells_nothing(temp: str, root: Path) -> None:
+def test_a_sensor_that_makes_no_sense_reports_nothing(temp: str, root: Path) -> None:
     zone(root, 0, "cpu-thermal", temp)
     assert conditions(str(root)) is None
 

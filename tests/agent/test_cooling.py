@@ -37,5 +37,5 @@ def test_it_does_not_look_where_nobody_asked() -> None:
 
 
 def test_a_sensor_that_falls_silent_holds_nothing_up() -> None:
-    told = Cooling(45.0, 60.0).wait(lambda: pytest.fail("waited"), lambda: None)
-    assert told == "not cool: its temperature is no longer told"
+    why = Cooling(45.0, 60.0).wait(lambda: pytest.fail("waited"), lambda: None)
+    assert why == "not cool: its temperature is no longer reported"

@@ -1,4 +1,4 @@
-"""Energy by meters that tell power in steps: a sensor's tree, whose power follows what a worker is asked to do."""
+"""Energy by meters that report power in steps: a sensor's tree, whose power follows what a worker is asked to do."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watts, 
 
 
 @pytest.mark.slow
-def test_a_power_is_known_no_better_than_the_steps_it_is_told_in(sample: Callable[..., Any]) -> None:
+def test_a_power_is_known_no_better_than_the_steps_it_is_reported_in(sample: Callable[..., Any]) -> None:
     found = sample(steady(2.0), flips(2.5, 2.52, 20))
     assert found["unsure_w"] == pytest.approx(0.02)  # at rest it stood at one step
     assert found["joules"] == pytest.approx(0.51 * PLAN.energy_window_s / 100, rel=0.05)
 
 
 @pytest.mark.slow
-def test_calls_that_take_longer_than_the_window_are_told_by_their_own_time(
+def test_calls_that_take_longer_than_the_window_are_reported_by_their_own_time(
     sample: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Worker, "took", (1.5, 1))

@@ -40,7 +40,7 @@ def govern(root: Path, *governors: str) -> None:
 
 
 def test_the_governors_of_the_cores_that_work_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 9})  # of the last nothing is told
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 9})  # nothing is known of the last
     govern(tmp_path, "powersave", "walt", "performance")
     shutil.rmtree(tmp_path / "sys/devices/system/cpu/cpu9")
     found = machine(tmp_path, proc__cpuinfo=PI)

@@ -24,7 +24,7 @@ def test_the_peak_starts_anew() -> None:
 
 
 @pytest.mark.parametrize("missing", ["VmHWM", "VmRSS", "the reset"])
-def test_memory_that_the_kernel_does_not_tell_is_not_zero(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_memory_that_the_kernel_does_not_report_is_not_zero(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     sizes = {name: 1 << 20 for name in ("VmHWM", "VmRSS", "VmData") if name != missing}
     monkeypatch.setattr(memory, "status_bytes", lambda: sizes)
     monkeypatch.setattr(memory, "reset_peak", lambda: missing != "the reset")

@@ -199,7 +199,7 @@ def test_a_moment_and_a_while_of_one_channel_count_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_package_told_by_two_ways_counts_once(tmp_path: Path) -> None:
+def test_a_package_reported_by_two_ways_counts_once(tmp_path: Path) -> None:
     first, second = rapl(tmp_path), rapl(tmp_path, "intel-rapl-mmio:0", "package-0")
 
     def step(seconds: float) -> None:
@@ -364,7 +364,7 @@ def test_the_rails_of_a_raspberry_pi() -> None:
         meters._pmic_watts('error=1 error_msg="Command not registered"')
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     meter, why = found_meter(str(tmp_path))
     assert meter is None
     assert "rapl: no counter" in why

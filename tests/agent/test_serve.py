@@ -1,4 +1,4 @@
-"""How want of memory is told where a model is only loaded, or answers samples."""
+"""How want of memory is reported where a model is only loaded, or answers samples."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ def test_every_budget_is_there(certificate: Certificate) -> None:
     assert "not certified" not in text
 
 
-@pytest.mark.parametrize(("load", "cores", "told"), [(29.7, 2, True), (0.2, 2, False), (None, None, False)])
+@pytest.mark.parametrize(("load", "cores", "named"), [(29.7, 2, True), (0.2, 2, False), (None, None, False)])
 def test_a_machine_that_was_busy_is_named(
-    certificate: Certificate, load: float | None, cores: int | None, told: bool
+    certificate: Certificate, load: float | None, cores: int | None, named: bool
 ) -> None:
     text = card_text(certificate.but(load_average=load, machine_cores=cores))
-    assert ("| load | measured beside other work: load average 29.7 on 2 cores |" in text) is told
+    assert ("| load | measured beside other work: load average 29.7 on 2 cores |" in text) is named
 
 
 def test_a_budget_without_a_figure_says_so(certificate: Certificate) -> None:
@@ -93,9 +93,9 @@ def test_every_figure_has_its_kind_and_method(certificate: Certificate) -> None:
         assert f"| {figure.metric} | {figure} | {figure.kind.value} | {figure.method} |" in text
 
 
-def test_errors_of_numbers_are_told_in_their_units(certificate: Certificate) -> None:
+def test_errors_of_numbers_are_reported_in_their_units(certificate: Certificate) -> None:
     assert "errors" not in certificate.accuracy.model_dump(), "records without numbers are written as they always were"
-    told = certificate.accuracy.but(errors={"age MAE": 3.25})
-    text = card_text(certificate.but(accuracy=told, task=certificate.task.but(head=NUMBERS)))
+    accuracy = certificate.accuracy.but(errors={"age MAE": 3.25})
+    text = card_text(certificate.but(accuracy=accuracy, task=certificate.task.but(head=NUMBERS)))
     assert "| age MAE | 3.25 |" in text
     assert "numbers (regression, 2 numbers)" in text

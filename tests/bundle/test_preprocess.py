@@ -101,7 +101,7 @@ def test_what_the_caller_does_not_quantize_has_no_encoding(spec: TaskSpec) -> No
     assert stated.input_encoding == ENCODING
 
 
-def test_labels_and_batch_are_told(spec: TaskSpec) -> None:
+def test_labels_and_batch_are_reported(spec: TaskSpec) -> None:
     stated = preprocess_of(spec, ExportOptions(batch="dynamic"), None, None)
     assert stated.input.shape[0] == "dynamic"
     assert stated.output.labels == spec.head.labels

@@ -196,7 +196,7 @@ def test_a_slower_machine_fails_its_budget(bundle: Path, make_device: MakeDevice
     assert check(report, "size.file").answer.value == "holds"
 
 
-def test_a_noisy_machine_cannot_tell(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+def test_a_noisy_machine_is_unstable(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
     report = verified(bundle, make_device(latency_us=160.0, noise=TimingNoise(low=0.3)), tmp_path)
     assert report.exit_code == 6
     assert check(report, "latency.p95").answer.value == "unstable"
@@ -282,16 +282,16 @@ def test_every_role_is_there_once(bundle: Path, make_device: MakeDevice, tmp_pat
     assert device.batches == 0
 
 
-def test_a_digest_tells_a_forged_certificate(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
-    told = bundle_digest(bundle)
-    for given in (told, told[:16].upper(), f"sha256:{told}"):
+def test_a_digest_reveals_a_forged_certificate(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
+    expected = bundle_digest(bundle)
+    for given in (expected, expected[:16].upper(), f"sha256:{expected}"):
         report = verify_bundle(bundle, make_device().open(), scratch_of(tmp_path), digest=given)
         assert (report.exit_code, check(report, "digest").answer.value) == (0, "holds")
     changed(bundle, run="another")
     device = make_device()
-    forged = verify_bundle(bundle, device.open(), scratch_of(tmp_path), digest=told)
+    forged = verify_bundle(bundle, device.open(), scratch_of(tmp_path), digest=expected)
     assert (forged.exit_code, check(forged, "digest").answer.value, device.batches) == (7, "fails", 0)
-    for given in ("", told[:15], "z" * 16, told + "0"):
+    for given in ("", expected[:15], "z" * 16, expected + "0"):
         with pytest.raises(UsageError, match="hexadecimal digits"):
             verify_bundle(bundle, make_device().open(), scratch_of(tmp_path), digest=given)
 

@@ -38,7 +38,7 @@ def test_an_unknown_backend_names_those_that_are(tmp_path, capsys):
     assert "litert/xnnpack" in capsys.readouterr().err
 
 
-def test_verbose_adds_what_the_machine_told(tmp_path, capsys, monkeypatch):
+def test_verbose_adds_what_the_machine_reported(tmp_path, capsys, monkeypatch):
     path = tmp_path / "a.tflite"
     path.write_bytes(b"\x1c\0\0\0TFL3")
     backend = Backend(runtime="litert", provider="xnnpack")
@@ -84,16 +84,16 @@ def test_a_twin_is_named_by_its_path_or_as_the_table_names_it(monkeypatch, tmp_p
         (("--twin", "a.tflite=b.tflit"), "did you mean `b.tflite`?"),
     ],
 )
-def test_what_no_device_could_do_is_told_as_with_one(option, said, tmp_path, capsys, monkeypatch):
+def test_what_no_device_could_do_is_reported_as_with_one(option, said, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("edgekd.devices.catalogue.open_device", lambda _, **__: FakeDevice(lambda job: 100.0))
     models = [tmp_path / name for name in ("a.tflite", "b.tflite")]
     for model in models:
         model.write_bytes(b"\x1c\0\0\0TFL3")
     for devices in (["--device", "one"], ["--device", "one", "--device", "two"]):
         assert main(["bench", *map(str, models), *devices, *option]) == 3
-        told = capsys.readouterr()
-        assert said in told.err
-        assert told.out == ""
+        output = capsys.readouterr()
+        assert said in output.err
+        assert output.out == ""
 
 
 def test_one_device_is_held_against_an_earlier_report(capsys):
@@ -101,7 +101,7 @@ def test_one_device_is_held_against_an_earlier_report(capsys):
     assert "name one --device" in capsys.readouterr().err
 
 
-def test_a_device_nobody_knows_is_told_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+def test_an_unknown_device_is_reported_before_anything_is_measured(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     monkeypatch.setattr("edgekd.measure.benches.bench.run_bench", lambda *_: pytest.fail("measured"))
     asked = ["bench", str(tmp_path / "a.tflite"), "--device", "this-computer", "--device", "this-komputer"]

@@ -223,7 +223,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
 
 
 @pytest.mark.slow
-def test_an_error_that_nobody_reads_on_stdout_is_still_told_on_stderr() -> None:
+def test_an_error_that_nobody_reads_on_stdout_is_still_reported_on_stderr() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
@@ -380,7 +380,7 @@ def test_v_shows_where_a_persons_code_ended_the_process(
 
 def test_a_start_under_another_locale_keeps_pythons_own_flags(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import os\n\ndef told(_program, words):\n    print(*words)\n    os._exit(0)\n\nos.execv = told\n"
+        "import os\n\ndef printing(_program, words):\n    print(*words)\n    os._exit(0)\n\nos.execv = printing\n"
     )
     words = ["-W", "ignore", "-m", "edgekd.cli.main", "targets", "list"]
     done = subprocess.run(

@@ -177,7 +177,7 @@ def test_a_slip_of_yaml_shows_its_line_and_what_to_do(
     assert todo in shown
 
 
-def test_a_value_in_place_of_a_list_or_of_fields_is_told_how_to_be_written(write: Callable[[str], Path]) -> None:
+def test_a_value_in_place_of_a_list_or_of_fields_is_reported_with_how_to_write_it(write: Callable[[str], Path]) -> None:
     class Budget(Record):
         usual: ClassVar[str] = "p95"
         p50: Duration | None = None

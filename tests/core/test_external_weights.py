@@ -146,7 +146,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(tmp_path: Pat
     assert Artefact.of(path).size_bytes == path.stat().st_size + 48
 
 
-def test_a_missing_one_is_told_with_the_model(tmp_path: Path) -> None:
+def test_a_missing_one_is_reported_with_the_model(tmp_path: Path) -> None:
     path = saved(tmp_path, "w.bin")
     (tmp_path / "w.bin").unlink()
     with pytest.raises(ConfigurationError, match=r"its weights `w\.bin` are missing") as caught:

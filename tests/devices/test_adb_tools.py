@@ -129,7 +129,7 @@ def test_each_plan_has_calls_of_its_own(device: AdbToolsDevice, tmp_path: Path) 
         ("broken.onnx", Outcome.REFUSED, "status 255: Load model from"),
     ],
 )
-def test_every_end_is_told(device: AdbToolsDevice, tmp_path: Path, name: str, outcome: Outcome, words: str) -> None:
+def test_every_end_is_reported(device: AdbToolsDevice, tmp_path: Path, name: str, outcome: Outcome, words: str) -> None:
     backend = ONNX if name.endswith(".onnx") else LITERT
     jobs = [Job(artefact=model(tmp_path, name), backend=backend)]
     jobs.append(Job(artefact=model(tmp_path, "net.tflite"), backend=LITERT))

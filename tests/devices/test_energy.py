@@ -127,7 +127,7 @@ def test_a_meter_that_stands_still(tmp_path: Path) -> None:
     assert not any(figure.metric.startswith("energy") for figure in figures_of(result))
 
 
-def test_without_a_meter_it_is_told_why(tmp_path: Path) -> None:
+def test_without_a_meter_the_reason_is_reported(tmp_path: Path) -> None:
     with LocalDevice(name=f"none-{time.monotonic_ns()}", meter=MeterOptions(root=str(tmp_path))).open() as session:
         described = session.describe()
         (result,) = session.measure([null_job(tmp_path)], PLAN)

@@ -1,4 +1,4 @@
-"""This computer made smaller: each limit is felt by what runs, is told in the fingerprint, or is refused."""
+"""This computer made smaller: each limit is felt by what runs, is stated in the fingerprint, or is refused."""
 
 from __future__ import annotations
 

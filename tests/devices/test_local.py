@@ -191,16 +191,16 @@ def test_a_file_that_changed_is_refused(device: LocalDevice, tmp_path: Path) -> 
     assert whole.outcome is Outcome.OK
 
 
-def test_each_process_tells_its_conditions(device: LocalDevice, tmp_path: Path) -> None:
-    told = conditions()
-    if told is None:
-        pytest.skip("this machine tells nothing of itself")
+def test_each_process_reports_its_conditions(device: LocalDevice, tmp_path: Path) -> None:
+    here = conditions()
+    if here is None:
+        pytest.skip("this machine reports no conditions")
     with device.open() as session:
         (result,) = session.measure([null_job(tmp_path)], QUICK)
     for sample in result.processes:
         for moment in (sample.before, sample.after):
             assert moment is not None
-            assert set(moment.model_dump(exclude_none=True)) == set(told)
+            assert set(moment.model_dump(exclude_none=True)) == set(here)
         assert sample.load_average is not None
         assert sample.machine_cores == os.cpu_count()
 
@@ -301,8 +301,8 @@ def test_work_is_bound_to_cores(tmp_path: Path) -> None:
 
 def test_a_device_without_a_thermometer_cannot_wait(tmp_path: Path) -> None:
     device = LocalDevice(name=f"hot-{time.monotonic_ns()}", cooling={"below_c": 45.0, "patience_s": 0.1})
-    told = conditions()
-    if told is None or "temperature_c" not in told:
+    here = conditions()
+    if here is None or "temperature_c" not in here:
         with pytest.raises(MissingError, match="tells no temperature"):
             device.open()
     else:

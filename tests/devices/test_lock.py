@@ -15,7 +15,7 @@ from edgekd.devices.lock import DeviceLock
 from edgekd.errors import DeviceBusy
 
 
-def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:
+def test_the_second_error_names_who_holds_it(tmp_path: Path) -> None:
     first = DeviceLock("board", tmp_path)
     with pytest.raises(DeviceBusy, match=f"board is in use by process {os.getpid()}"):
         DeviceLock("board", tmp_path)

@@ -61,7 +61,7 @@ def test_unplugged_and_awake() -> None:
         THERMAL[:40],
     ],
 )
-def test_what_is_not_told_is_left_out(text: str) -> None:
+def test_what_is_not_reported_is_left_out(text: str) -> None:
     assert read_state(text) == PhoneState()
     assert str(read_state(text)) == ""
 

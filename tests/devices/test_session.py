@@ -85,11 +85,10 @@ def done(value: Any) -> Answer:
 
 def measured(sample: dict[str, Any], sentinel: Any = ((60.0,),), job: int = 0, **more: Any) -> Answer:
     def answer(message: dict[str, Any]) -> Sequence[bytes]:
-        told = {"id": message["id"], "job": job, "outcome": "ok", "detail": "", "processes": [sample], "operators": []}
-        told["beside"] = [0]
-        told.update(more)
+        fields = {"id": message["id"], "job": job, "outcome": "ok", "detail": "", "processes": [sample]}
+        fields |= {"operators": [], "beside": [0], **more}
         end = {"id": message["id"], "done": {"sentinel": sentinel}}
-        return [json.dumps(told).encode(), json.dumps(end).encode()]
+        return [json.dumps(fields).encode(), json.dumps(end).encode()]
 
     return answer
 
@@ -144,8 +143,8 @@ def test_a_bad_answer_is_an_error_and_ends_the_session(answer: Answer, said: str
 
 def test_conditions_and_reasons_reach_the_measurement(tmp_path: Path) -> None:
     before, after = {"temperature_c": 41.5, "clock_mhz": 2400.0}, {"temperature_c": None, "clock_mhz": 1800.0}
-    told = measured({**SAMPLE, "before": before, "after": after}, operators_detail="refused: no profiler")
-    (result,) = AgentSession("test", ScriptedLink(measure=told), lambda: None).measure([null_job(tmp_path)], PLAN)
+    answer = measured({**SAMPLE, "before": before, "after": after}, operators_detail="refused: no profiler")
+    (result,) = AgentSession("test", ScriptedLink(measure=answer), lambda: None).measure([null_job(tmp_path)], PLAN)
     assert result.processes[0].before == Conditions(temperature_c=41.5, clock_mhz=2400.0)
     assert result.processes[0].after == Conditions(clock_mhz=1800.0)
     assert result.operators_detail == "refused: no profiler"
@@ -224,8 +223,8 @@ class OutputLink(ScriptedLink):
     """Answers samples with a file whose digest is right."""
 
     def __init__(self, output: bytes) -> None:
-        told = [{"path": "/device/y.npy", "sha256": digest_bytes(output)}]
-        super().__init__(run=done({"outcome": "ok", "detail": "", "outputs": told}))
+        outputs = [{"path": "/device/y.npy", "sha256": digest_bytes(output)}]
+        super().__init__(run=done({"outcome": "ok", "detail": "", "outputs": outputs}))
         self.output = output
 
     def get(self, path: str, place: Path) -> None:

@@ -46,7 +46,7 @@ def test_benchmark_model() -> None:
     assert sample.round_p5_us == ()
 
 
-def test_an_older_one_tells_too_little() -> None:
+def test_an_older_one_reports_too_little() -> None:
     with pytest.raises(NotUnderstood, match="tells no quantiles"):
         read_benchmark_model(OLD, 0.0)
 

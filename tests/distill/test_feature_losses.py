@@ -156,7 +156,7 @@ def test_each_term_says_how_hard_it_pulls(student, context, tmp_path):
 
 @pytest.mark.slow
 def test_a_share_is_the_length_of_a_terms_own_gradient(student, context, tmp_path):
-    """One step: the shares told are those of gradients taken one term at a time."""
+    """One step: the shares reported are those of gradients taken one term at a time."""
     stage = Distill(epochs=1, batch_size=90, precision="float32", loss={"kd": {"weight": 0.25}}, augment={"crop": 0})
     stage.run(student, context(tmp_path, teacher=BarTeacher()))
     (point,) = read_curve(tmp_path / "stage")

@@ -68,7 +68,7 @@ def test_a_site_knows_the_teachers_classifier(networks):
         (Attention(points="penultimate"), "compares maps"),
     ],
 )
-def test_what_can_not_be_placed_is_told(networks, loss, reason):
+def test_what_can_not_be_placed_is_reported(networks, loss, reason):
     found = match_layers("it", loss, networks)
     assert isinstance(found, str)
     assert found.startswith("it: ")

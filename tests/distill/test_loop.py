@@ -362,10 +362,10 @@ def test_a_resumed_training_still_knows_its_best(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_range_test_is_told_and_its_rate_is_kept_for_a_resumed_training(tmp_path, monkeypatch):
-    told, tested = list[str](), plan(tests_range=True, learning_rate=1e9)
-    first = train(network(), training_data(), CE, tested, tmp_path, None, lambda *at: told.append(at[2]))
-    assert told[0] == "range test of the learning rate, step 1 of 30 at most"
+def test_a_range_test_is_reported_and_its_rate_is_kept_for_a_resumed_training(tmp_path, monkeypatch):
+    notes, tested = list[str](), plan(tests_range=True, learning_rate=1e9)
+    first = train(network(), training_data(), CE, tested, tmp_path, None, lambda *at: notes.append(at[2]))
+    assert notes[0] == "range test of the learning rate, step 1 of 30 at most"
     assert 1e-6 < max(point.rate for point in first.curve) < 1.0
     monkeypatch.setattr("edgekd.distill.loop.range_test", lambda *_: pytest.fail("tested again"))
     again = train(network(), training_data(), CE, tested, tmp_path)

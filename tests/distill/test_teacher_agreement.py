@@ -10,7 +10,7 @@ def logits(*choices, sure=4.0, classes=3):
     return np.eye(classes)[list(choices)] * sure
 
 
-def test_agreement_is_told_class_by_class():
+def test_agreement_is_reported_class_by_class():
     labels = np.array([0, 0, 1, 1, 1])
     found = agreement_of(logits(0, 1, 1, 1, 2), logits(0, 0, 1, 1, 2), labels, names=("cat", "dog", "bird"))
     assert (found.samples, found.student, found.teacher, found.agreement) == (5, 0.6, 0.8, 0.8)

@@ -329,9 +329,9 @@ def test_a_wrong_suffix_is_the_callers_mistake(converter: Converter, tmp_path: P
 def test_what_to_do_about_a_converter_that_can_not_be_loaded_depends_on_why(tmp_path, monkeypatch, end, remedy):
     monkeypatch.setattr(Converter, "_start", lambda self: None)
     monkeypatch.setattr(Converter, "_ask", lambda *_: end)
-    with Converter(tmp_path) as converter, pytest.raises(MissingError, match=re.escape(end.detail)) as told:
+    with Converter(tmp_path) as converter, pytest.raises(MissingError, match=re.escape(end.detail)) as raised:
         converter._ready(Format.TFLITE)
-    assert remedy in told.value.remedy
+    assert remedy in raised.value.remedy
 
 
 def test_a_converter_that_does_not_start_in_time_says_how_busy_the_machine_is(tmp_path, monkeypatch):
@@ -342,7 +342,7 @@ def test_a_converter_that_does_not_start_in_time_says_how_busy_the_machine_is(tm
     monkeypatch.setattr(Converter, "_ask", lambda *_: late)
     with (
         Converter(tmp_path) as converter,
-        pytest.raises(MissingError, match=r"180 s to start \(load 24 on 2 cores\)") as told,
+        pytest.raises(MissingError, match=r"180 s to start \(load 24 on 2 cores\)") as raised,
     ):
         converter._ready(Format.TFLITE)
-    assert "run the same command again" in told.value.remedy
+    assert "run the same command again" in raised.value.remedy

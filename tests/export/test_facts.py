@@ -103,8 +103,8 @@ def test_a_finalists_file_says_what_it_is(
     assert refined.artefact is not None, refined.detail
     assert refined.accuracy is not None, refined.detail
     assert twin is not None
-    told = run.resolve(refined.artefact)
-    assert read_facts(told.path) == {
+    described = run.resolve(refined.artefact)
+    assert read_facts(described.path) == {
         "task": "bars",
         "classes": "3",
         "input": "image",
@@ -124,27 +124,27 @@ def test_a_finalists_file_says_what_it_is(
         "seed": "11",
     }
     assert read_facts(twin.path)["precision"] == "float32"
-    assert read_facts(twin.path).keys() == read_facts(told.path).keys()
-    assert Artefact.of(told.path) == told  # hashed as it lies there, with its facts
+    assert read_facts(twin.path).keys() == read_facts(described.path).keys()
+    assert Artefact.of(described.path) == described  # hashed as it lies there, with its facts
     assert trainer.refine(wanted) == refined
 
     student = load_student(run.students / refined.student)
     plain = converter.convert(
         run.students / refined.student,
-        told.format,
+        described.format,
         options,
         Backend.model_validate(backend),
         context.fingerprint,
-        tmp_path / f"plain{told.format.suffix}",
+        tmp_path / f"plain{described.format.suffix}",
     )
     assert plain.artefact is not None, plain.detail
-    assert plain.artefact.size_bytes < told.size_bytes
+    assert plain.artefact.size_bytes < described.size_bytes
     raw = task.split("validation").inputs
     answers = [
         file_answers(
             this_computer, Job(artefact=file, backend=Backend.model_validate(backend)), student, raw, options, tmp_path
         )
-        for file in (plain.artefact, told)
+        for file in (plain.artefact, described)
     ]
     np.testing.assert_array_equal(*answers)
 

@@ -61,8 +61,8 @@ def test_files_answer_as_their_student(
     if "labels" in HEADS[heads][0].name:
         assert lines["labels"] == f"labels {np.flatnonzero(expected['labels'] > 0)}"
     if NUMBERS in HEADS[heads]:
-        told = [float(word) for word in lines["numbers"].removeprefix("numbers ").strip("[]").split()]
-        assert np.abs((np.asarray(told) - expected["numbers"]) / NUMBERS.std).max() < 0.2
+        printed = [float(word) for word in lines["numbers"].removeprefix("numbers ").strip("[]").split()]
+        assert np.abs((np.asarray(printed) - expected["numbers"]) / NUMBERS.std).max() < 0.2
 
 
 @pytest.mark.parametrize(

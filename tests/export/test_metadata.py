@@ -39,9 +39,9 @@ def test_facts_are_read_back_and_replaced(
     student = calibrated[Precision.FLOAT32]
     plain = exporter().export(student, ExportOptions(), Backend.model_validate(backend), None, path)
     assert read_facts(path) == {}
-    told = write_facts(path, FACTS)
-    assert told == Artefact.of(path)
-    assert told.sha256 != plain.sha256
+    written = write_facts(path, FACTS)
+    assert written == Artefact.of(path)
+    assert written.sha256 != plain.sha256
     assert read_facts(path) == FACTS
     write_facts(path, {"target": "other"})
     assert read_facts(path) == {"target": "other"}

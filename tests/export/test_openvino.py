@@ -77,8 +77,8 @@ class TestOpenvinoExporter(ExporterContract):
         options = ExportOptions.model_validate({"layout": layout, "input": ends, "output": ends})
         path = tmp_path / "model.xml"
         OpenvinoExporter().export(calibrated[Precision.INT8], options, BACKEND, None, path)
-        told = _layers(path)
-        heavy = [precision for kind, precision in told if kind in ("Convolution", "FullyConnected")]
+        listed = _layers(path)
+        heavy = [precision for kind, precision in listed if kind in ("Convolution", "FullyConnected")]
         assert len(heavy) == 10
         assert set(heavy) <= {"u8", "i8"}
 

@@ -1,4 +1,4 @@
-"""What an export tells, and its exit code."""
+"""What an export reports, and its exit code."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_every_precision_that_was_asked_for_is_wanted(rows, code):
     assert ModelExportAnswer(model="m", files=tuple(rows)).exit_code == code
 
 
-def test_the_digest_of_a_certificate_is_told():
+def test_the_digest_of_a_certificate_is_reported():
     certified = row("written", bundle=BUNDLE, certificate="certified  3 ms", sha256="a" * 64)
     lines = ModelExportAnswer(model="m:build", files=(certified,)).lines()
     assert f"digest    {'a' * 64}  out/onnx" in lines
     assert lines[-1] == "next:     edgekd verify out/onnx"
 
 
-def test_a_file_is_told_beside_the_float_model():
+def test_a_file_is_reported_beside_the_float_model():
     parity = Parity(samples=64, agree=63, largest=1.0, unit="steps")
     written = row("written", bundle=BUNDLE, size_bytes=2048, accuracy=0.9, parity=parity)
     answer = ModelExportAnswer(model="m:build", metric="top1", data="d", samples=9, accuracy=0.925, files=(written,))
@@ -65,7 +65,7 @@ def test_a_file_is_told_beside_the_float_model():
     assert lines[-1] == "next:     edgekd bench out/onnx/model.onnx"
 
 
-def test_why_there_is_no_file_is_told():
+def test_why_there_is_no_file_is_reported():
     refused = row("refused", detail="`a:softmax` has no integer form\nmore")
     dropped = row("drops", chosen_by=0.8, detail="10.0 points below 90.0%, and 1 are allowed")
     assert refused.line(0.9).endswith("refused: `a:softmax` has no integer form")

@@ -33,7 +33,7 @@ SIZES = {Precision.INT8: 10, Precision.DYNAMIC_INT8: 12, Precision.FLOAT16: 20, 
 
 
 class PaperBuilder:
-    """Files that are only told of, with scores by precision."""
+    """Files that are only named, with scores by precision."""
 
     def __init__(self, scores: dict[Precision, float | None]) -> None:
         self.scores, self.sizes, self.asked = scores, dict(SIZES), list[Precision]()
@@ -132,7 +132,7 @@ def test_a_file_that_can_not_be_scored_is_a_row(export, folder, monkeypatch):
     assert (found[Precision.INT8], found[Precision.DYNAMIC_INT8]) == ("refused", "written")
 
 
-def test_who_stops_an_export_is_told_to_give_it_again(export, folder, monkeypatch):
+def test_an_export_that_is_stopped_asks_for_the_same_command_again(export, folder, monkeypatch):
     made = export({})
     monkeypatch.setattr(SilentEvents, "stop", lambda _: True)
     with pytest.raises(Interrupted, match="give the same command again"):

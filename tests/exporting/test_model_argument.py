@@ -19,10 +19,10 @@ from edgekd.tasks._protocol import InputSpec
 
 
 def test_a_function_is_found_in_its_folder(folder, named):
-    told = []
-    given = given_model(f"{named}:build", None, told.append)
+    notices = []
+    given = given_model(f"{named}:build", None, notices.append)
     assert given.called == "build"
-    assert len(told) == 1  # whose code runs
+    assert len(notices) == 1  # whose code runs
     assert classes_of(given.module(print), InputSpec(shape=(3, 8, 8)), given.called) == 4
 
 

@@ -71,7 +71,7 @@ def test_they_are_converted_to_be_timed(both, folder):
     assert main(asked) in (0, 6)  # 6: a busy machine
 
 
-def test_shapes_that_do_not_fit_are_told(both):
+def test_shapes_that_do_not_fit_are_reported(both):
     module = given_model(both, None).module(print)
     assert [values.shape for values in require_taken(module, "both", ((3, 8, 8), (4,)))] == [(16, 3, 8, 8), (16, 4)]
     with pytest.raises(ConfigurationError, match=r"takes 2 inputs \(picture, numbers\), and --input has 3 shapes"):

@@ -79,11 +79,11 @@ class DamagedLink:
     def send(self, line: bytes) -> None:
         asked = json.loads(line)
         op, number = asked["op"], asked["id"]
-        told = [{"step": "process 1", "id": number}, {**JOB, "id": number}] if op == "measure" else []
+        before = [{"step": "process 1", "id": number}, {**JOB, "id": number}] if op == "measure" else []
         done = DONE[op]
         if op == "run":
             done = {**done, "outputs": [{"path": "/d/1", "sha256": digest_bytes(self.output)}]}
-        lines = [json.dumps(message).encode() for message in (*told, {"done": done, "id": number})]
+        lines = [json.dumps(message).encode() for message in (*before, {"done": done, "id": number})]
         self.lines = damaged(lines, self.chance) if op == self.victim else lines
 
     def receive(self, deadline_s: float, most_bytes: int) -> bytes:

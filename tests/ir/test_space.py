@@ -100,12 +100,12 @@ def test_they_are_read_back_and_plain_ones_are_written_as_ever():
 
 
 @pytest.mark.parametrize(
-    ("axes", "told"),
+    ("axes", "message"),
     [
         ([{"name": "a", "choices": [1, "two"]}], "mixes numbers and categories"),
         ([{"name": "a", "choices": [1], "when": [{"axis": "b", "choices": [1]}]}], "no axis before it"),
     ],
 )
-def test_axes_without_a_meaning_are_refused(axes, told):
-    with pytest.raises(ValidationError, match=told):
+def test_axes_without_a_meaning_are_refused(axes, message):
+    with pytest.raises(ValidationError, match=message):
         Space.model_validate({"axes": axes})

@@ -43,7 +43,7 @@ def test_every_mistake_of_every_file_at_once(edgekd):
         ("kind: train, width: 16, epochs: 2", "kind: onnx, file: no.onnx", ("yaml:3", "teacher.file", "no.onnx")),
     ],
 )  # fmt: skip
-def test_one_mistake_is_told_with_its_place(edgekd, old, new, words):
+def test_one_mistake_is_reported_with_its_place(edgekd, old, new, words):
     edgekd.change("project.yaml", old, new)
     done = edgekd("search", "project.yaml")
     assert done.returncode == 3, done.stderr

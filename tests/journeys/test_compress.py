@@ -1,4 +1,4 @@
-"""One's own model: told as it came, pruned and certified."""
+"""One's own model: reported as it came, pruned and certified."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def own(edgekd):
     return edgekd
 
 
-def test_the_model_is_told_as_it_came(own):
+def test_the_model_is_reported_as_it_came(own):
     done = own("compress", "project.yaml", "--run", "run")
     assert done.returncode == 0, done.stderr
     original = json.loads((own.folder / "run" / "original.json").read_text())

@@ -1,4 +1,4 @@
-"""One student, several losses at once, certified; what each loss did is told where it is asked for."""
+"""One student, several losses at once, certified; what each loss did is reported where it is asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def single(edgekd):
     return edgekd
 
 
-def test_inner_activations_teach_and_each_loss_is_told(single):
+def test_inner_activations_teach_and_each_loss_is_reported(single):
     done = single("distill", "project.yaml", "--run", "run", "--explain")
     assert done.returncode == 0, done.stderr
     assert "the teacher answers" in done.stderr
@@ -27,9 +27,9 @@ def test_inner_activations_teach_and_each_loss_is_told(single):
     lines = done.stdout.splitlines()
     explained = lines[next(at for at, line in enumerate(lines) if "share of the gradient" in line) :]
     assert max(len(line) for line in explained if not line.startswith(("bundle", "digest", "report"))) <= 80
-    told = json.loads((single.folder / "run" / "explanation.json").read_text())
-    assert sum(term["last"] for term in told["terms"]) == pytest.approx(1.0)
-    assert told["following"]["samples"] == sum(each["samples"] for each in told["following"]["classes"])
+    explanation = json.loads((single.folder / "run" / "explanation.json").read_text())
+    assert sum(term["last"] for term in explanation["terms"]) == pytest.approx(1.0)
+    assert explanation["following"]["samples"] == sum(each["samples"] for each in explanation["following"]["classes"])
     page = (single.folder / "run" / "report.html").read_text()
     assert "What each term of the loss pulled with" in page
     again = single("distill", "project.yaml", "--run", "run", "--format", "json")
@@ -37,7 +37,7 @@ def test_inner_activations_teach_and_each_loss_is_told(single):
     assert single("verify", "run/bundle").returncode == 0
 
 
-def test_what_a_loss_needs_is_told_before_training(single):
+def test_what_a_loss_needs_is_reported_before_training(single):
     single.change("project.yaml", "fitnet: {}", "fitnet: {points: [[blocks.0, blocks.9]]}")
     done = single("distill", "project.yaml", "--run", "run")
     assert done.returncode == 3

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "labels_and_numbers"
 
 
-def test_a_task_in_python_tells_classes_labels_and_numbers(edgekd):
+def test_a_task_in_python_has_classes_labels_and_numbers(edgekd):
     for path in EXAMPLE.glob("*.*"):
         edgekd.write(path.name, path.read_text())
     done = edgekd("distill", "project.yaml", "--run", "run")

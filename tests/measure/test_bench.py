@@ -58,7 +58,7 @@ def test_the_order_the_twins_and_the_table(models):
     assert not device.is_open
 
 
-def test_memory_that_the_device_does_not_tell_leaves_its_place_empty(models, monkeypatch):
+def test_memory_that_the_device_does_not_report_leaves_its_place_empty(models, monkeypatch):
     monkeypatch.delitem(figures._METRICS, "memory.model")
     lines = run_bench(models, FakeDevice(lambda job: 100.0), LITERT, 1, MeasurePlan()).lines()
     assert any(" - " in line for line in lines)
@@ -141,33 +141,33 @@ def test_two_slower_models_that_are_no_twins_may_share_a_place():
     assert len(twins[1].processes) > 5
 
 
-def test_the_fastest_is_asked_for_within_a_time_that_is_told():
+def test_the_fastest_is_asked_for_within_a_time_that_is_reported():
     jobs, names = jobs_of("a", "b"), ["a.tflite", "b.tflite"]
-    late, told = iter(range(0, 10_000, 61)), []  # two minutes would be over with the second batch
+    late, steps = iter(range(0, 10_000, 61)), []  # two minutes would be over with the second batch
     device = FakeDevice({"a": 100.0, "b": 103.0}, noise=TimingNoise(low=0.04))
     once = measure_for_ranking(device.open(), jobs, PLAN, names=names, now=lambda: next(late))
     assert len(once[0].processes) <= 5
     device = FakeDevice({"a": 100.0, "b": 103.0}, noise=TimingNoise(low=0.04))
-    more = measure_for_ranking(device.open(), jobs, PLAN, lambda what, *_: told.append(what), names=names)
+    more = measure_for_ranking(device.open(), jobs, PLAN, lambda what, *_: steps.append(what), names=names)
     assert len(more[0].processes) > 5
-    assert "again" not in told[0]
-    assert any(one.endswith("b.tflite can't be told apart yet (at most 120 s)") for one in told)
+    assert "again" not in steps[0]
+    assert any(one.endswith("b.tflite can't be told apart yet (at most 120 s)") for one in steps)
 
 
 def test_a_model_of_an_earlier_report_is_asked_for():
-    def measured(earlier, told):
+    def measured(earlier, steps):
         device = FakeDevice({"a": 100.0, "b": 200.0, "c": 300.0}, noise=TimingNoise(low=0.02))
         jobs, names = jobs_of("a", "b", "c"), ["a", "b", "c"]
         return measure_for_ranking(
-            device.open(), jobs, PLAN, lambda what, *_: told.append(what), names=names, earlier=earlier
+            device.open(), jobs, PLAN, lambda what, *_: steps.append(what), names=names, earlier=earlier
         )
 
-    told = []
-    alone = measured((), told)[2]
+    steps = []
+    alone = measured((), steps)[2]
     assert len(alone.processes) == 5
     slower = alone.but(processes=[p.but(p5_us=p.p5_us * 1.02) for p in alone.processes])
-    assert len(measured([None, None, slower], told)[2].processes) > 5
-    assert any("c can't be told from the earlier report yet" in one for one in told)
+    assert len(measured([None, None, slower], steps)[2].processes) > 5
+    assert any("c can't be told from the earlier report yet" in one for one in steps)
 
 
 @pytest.mark.parametrize(("asked", "batches"), [(lambda device: True, 0), (lambda device: device.batches == 1, 1)])
@@ -189,17 +189,17 @@ def test_stopping_ends_it_before_the_next_model(asked, batches, models):
 
 
 def test_why_operators_have_no_times_is_said(models):
-    told = run_bench(models, Failing(lambda job: 100.0), LITERT, 1, MeasurePlan(profile=True))
-    text = " ".join("\n".join(told.lines()).split())
+    report = run_bench(models, Failing(lambda job: 100.0), LITERT, 1, MeasurePlan(profile=True))
+    text = " ".join("\n".join(report.lines()).split())
     assert "no operator times of net_f32.tflite on litert/xnnpack: crashed: killed by SIGSEGV" in text
     assert "edgekd bench --profile" not in text  # that was asked for already
-    assert max(map(len, told.lines())) <= 80
+    assert max(map(len, report.lines())) <= 80
     assert "no operator times" not in "\n".join(
         run_bench(models, FakeDevice(lambda job: 100.0), LITERT, 1, PLAN).lines()
     )
 
 
-def test_temperature_and_clock_are_told_where_they_are_known(models):
+def test_temperature_and_clock_are_reported_where_they_are_known(models):
     report = run_bench(models[:1], FakeDevice(lambda job: 100.0), LITERT, 1, PLAN)
     assert report.detail_lines() == ["net_f32.tflite on litert/xnnpack: neither temperature nor clock is reported here"]
     (row,) = report.rows
@@ -255,8 +255,8 @@ def test_what_a_delegate_left_out_is_said(models):
     whole = Delegation(total=9, delegated=9, partitions=1)
     scripts = {"net_f32": Script(delegation=split), "net_int8": Script(delegation=whole)}
     lines = run_bench(models, FakeDevice(lambda job: 100.0, outcomes=scripts), LITERT, 1, PLAN).lines()
-    (told,) = [line for line in lines if "delegated" in line]
-    assert told.startswith("7 of 9 operators of net_f32.tflite on litert/xnnpack are delegated, in 2 parts")
+    (delegated,) = [line for line in lines if "delegated" in line]
+    assert delegated.startswith("7 of 9 operators of net_f32.tflite on litert/xnnpack are delegated, in 2 parts")
     assert "left out: GATHER, TOPK_V2" in " ".join(lines).replace("  ", " ")
 
 
@@ -281,7 +281,7 @@ def test_what_cannot_be_asked_for(models):
     assert (device.batches, device.is_open) == (0, False)
 
 
-def test_others_work_is_told_of_any_device(models):
+def test_others_work_is_reported_of_any_device(models):
     busy = run_bench(models, FakeDevice(lambda job: 100.0, load_average=3.0), LITERT, 1, PLAN)
     text = " ".join(" ".join(busy.lines()).split())
     assert "the machine was busy when this began: load average 3.0 on 4 cores" in text

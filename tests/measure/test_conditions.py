@@ -1,4 +1,4 @@
-"""What a device tells of itself around each process, and what is made of it."""
+"""What a device reports of itself around each process, and what is made of it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ JOB = Job(
 )
 
 
-def batch(before, after, **told):
+def batch(before, after, **options):
     conditions = (Conditions(**before), Conditions(**after))
-    device = FakeDevice({"m": 100.0}, conditions=conditions, **told)
+    device = FakeDevice({"m": 100.0}, conditions=conditions, **options)
     return device.open().measure([JOB], MeasurePlan(processes=4))
 
 
-def codes(before, after, **told):
-    return {caution.code for caution in cautions_of_device(batch(before, after, **told), 4)}
+def codes(before, after, **options):
+    return {caution.code for caution in cautions_of_device(batch(before, after, **options), 4)}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_each_thing_that_is_wrong_has_its_caution(before, after, code):
         ({}, {"throttle_flags": 0x50000}),
     ],
 )
-def test_what_is_in_order_or_not_told_has_none(before, after):
+def test_what_is_in_order_or_not_reported_has_none(before, after):
     assert codes(before, after) == set()
 
 

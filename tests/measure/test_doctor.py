@@ -96,7 +96,7 @@ def test_the_device_is_given_back():
     assert not one.is_open
 
 
-def test_any_device_is_judged_by_what_it_tells():
+def test_any_device_is_judged_by_what_it_reports():
     calm = Conditions(swapped_pages=3, throttle_flags=0)
     report = examine(FakeDevice({}, conditions=(calm, calm), load_average=0.4))
     assert states(report)["load"] == "ok"
@@ -128,7 +128,7 @@ def test_a_governor_that_scales_has_the_advice_of_its_system():
     assert "cooling" in phone
 
 
-def test_a_device_in_use_is_told_of_without_measuring():
+def test_a_device_in_use_is_reported_without_measuring():
     board = device()
     board.open()  # another run
     report = examine(board)

@@ -37,21 +37,23 @@ def test_every_metric_has_its_unit_and_subject():
     assert "median over 5 fresh processes of the per-process 95th percentile" in figures["latency.p95"].method
 
 
-def test_a_runtime_that_tells_its_own_time_has_a_figure_of_it():
+def test_a_runtime_that_reports_its_own_time_has_a_figure_of_it():
     silent = measure()
     assert "latency.runtime" not in {figure.metric for figure in figures_of(silent)}
-    told = silent.but(processes=[p.but(runtime_p50_us=80.0 + i) for i, p in enumerate(silent.processes)])
-    figure = figure_of(told, "latency.runtime")
+    reported = silent.but(processes=[p.but(runtime_p50_us=80.0 + i) for i, p in enumerate(silent.processes)])
+    figure = figure_of(reported, "latency.runtime")
     assert (figure.value, figure.unit) == (82.0, "us")
     assert "runtime's own time" in figure.method
     mixed = silent.but(processes=[silent.processes[0].but(runtime_p50_us=80.0), *silent.processes[1:]])
     assert "latency.runtime" not in {figure.metric for figure in figures_of(mixed)}
 
 
-def test_memory_that_the_device_does_not_tell_has_no_figure():
-    told = measure()
-    silent = told.but(processes=[p.but(memory_model_bytes=None, memory_process_bytes=None) for p in told.processes])
-    assert {f.metric for f in figures_of(told)} - {f.metric for f in figures_of(silent)} == {
+def test_memory_that_the_device_does_not_report_has_no_figure():
+    reported = measure()
+    silent = reported.but(
+        processes=[p.but(memory_model_bytes=None, memory_process_bytes=None) for p in reported.processes]
+    )
+    assert {f.metric for f in figures_of(reported)} - {f.metric for f in figures_of(silent)} == {
         "memory.model",
         "memory.process",
     }
@@ -60,7 +62,7 @@ def test_memory_that_the_device_does_not_tell_has_no_figure():
 TIMED = [f"latency.{part}" for part in ("p5", "p50", "p95", "p99", "mean")] + ["throughput"]
 
 
-def test_the_load_is_told_as_it_was():
+def test_the_load_is_reported_as_it_was():
     closed, plan = measure(), MeasurePlan(load=Load(pattern="periodic", rate_hz=12.5))
     periodic = closed.but(plan=plan)
     for metric in TIMED:
@@ -115,7 +117,7 @@ def test_where_operators_run_is_a_figure_only_where_a_target_limits_it():
 
     assert share(Target.model_validate(fields), partly) is None
     assert (share(full, partly).value, share(full, partly).kind) == (0.75, EvidenceKind.MEASURED)
-    assert share(full, measure()) is None  # LiteRT has delegates, and this one does not tell
+    assert share(full, measure()) is None  # LiteRT has delegates, and this one does not say
     elsewhere = measure().but(backend=Backend(runtime="onnxruntime", provider="cpu"))
     assert (share(full, elsewhere).value, share(full, elsewhere).kind) == (1.0, EvidenceKind.ANALYTIC)
     assert share(full, measure().but(backend=Backend(runtime="nobody", provider="knows"))) is None
@@ -128,12 +130,12 @@ def test_what_was_left_out_is_in_the_method():
     assert "2 left out: the sentinel was slow in them too" in figure.method
 
 
-def test_the_steps_of_a_meter_are_in_the_interval_of_what_it_told():
-    """Five processes that told the very same power are no surer than the meter's step."""
+def test_the_steps_of_a_meter_are_in_the_interval_of_what_it_reported():
+    """Five processes that reported the very same power are no surer than the meter's step."""
     device = FakeDevice({"m": 100.0}, outcomes={"m": Script(joules=0.04)})
-    (told,) = device.open().measure([JOB], MeasurePlan(energy=True))
-    assert (figure_of(told, "energy.per_inference").low, figure_of(told, "power.idle").high) == (0.04, 1.0)
-    coarse = told.but(energy=[sample.but(unsure_w=0.1) for sample in told.energy])  # 100 calls in 2 s
+    (reported,) = device.open().measure([JOB], MeasurePlan(energy=True))
+    assert (figure_of(reported, "energy.per_inference").low, figure_of(reported, "power.idle").high) == (0.04, 1.0)
+    coarse = reported.but(energy=[sample.but(unsure_w=0.1) for sample in reported.energy])  # 100 calls in 2 s
     for metric, value, half in (
         ("energy.per_inference", 0.04, 2 * 0.1 * 0.02),
         ("power.average", 3.0, 0.1),

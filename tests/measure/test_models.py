@@ -75,7 +75,7 @@ def artefacts(*names):
     return [Artefact(path=Path(n), format=Format(n.rsplit(".", 1)[1]), sha256="0" * 64, size_bytes=1) for n in names]
 
 
-def test_twins_are_told_by_their_names():
+def test_twins_are_paired_by_their_names():
     models = artefacts("r_f32.tflite", "r_int8.tflite", "net.onnx", "net.int8.onnx", "point8.tflite")
     assert pair_twins(models) == ((0, 1), (2, 3))
 

@@ -19,8 +19,8 @@ JOB = Job(
 )
 
 
-def batch(noise, processes=5, **told):
-    device = FakeDevice({"m": 100.0}, noise=noise, **told)
+def batch(noise, processes=5, **options):
+    device = FakeDevice({"m": 100.0}, noise=noise, **options)
     return device.open().measure([JOB, JOB], MeasurePlan(processes=processes))
 
 
@@ -101,7 +101,7 @@ def test_a_bad_batch_has_several_cautions_at_once():
     assert codes(bad) >= {"spread", "noisy", "busy", "too-few"}
 
 
-def test_whether_a_pair_told_the_noise():
+def test_whether_a_pair_gave_the_noise():
     pair = batch(TimingNoise())
     assert (assess(pair).pair, assess(pair[:1]).pair) == (True, False)
 

@@ -51,9 +51,9 @@ def measured(jobs: list[Job]) -> Measurement:
 
 def test_memory_is_the_processes_median_or_the_estimate(jobs: list[Job], estimates: list[Measurement]) -> None:
     assert estimates[0].memory_bytes == 2 * jobs[0].artefact.size_bytes
-    (told,) = FakeDevice(LATENCY_US, outcomes={"slow": Script(memory_model_bytes=700)}).open().measure(jobs[:1], PLAN)
-    assert told.memory_bytes == 700
-    assert told.but(processes=[one.but(memory_model_bytes=None) for one in told.processes]).memory_bytes is None
+    (result,) = FakeDevice(LATENCY_US, outcomes={"slow": Script(memory_model_bytes=700)}).open().measure(jobs[:1], PLAN)
+    assert result.memory_bytes == 700
+    assert result.but(processes=[one.but(memory_model_bytes=None) for one in result.processes]).memory_bytes is None
     assert estimates[0].but(simulated=Simulated(compiler="c", version="1", seconds=1.0)).memory_bytes is None
 
 
@@ -117,9 +117,9 @@ def test_a_limit_is_held_against_the_estimate(estimates: list[Measurement]) -> N
 
 def test_estimates_are_ranked_without_noise(estimates: list[Measurement]) -> None:
     assert order(estimates, 0.5) == (3, 1, 1)
-    told = compare(estimates[0], estimates[1], noise=0.5)
-    assert (told.ratio, told.low, told.high) == (pytest.approx(3.0), pytest.approx(3.0), pytest.approx(3.0))
-    assert told.distinguishable
+    result = compare(estimates[0], estimates[1], noise=0.5)
+    assert (result.ratio, result.low, result.high) == (pytest.approx(3.0), pytest.approx(3.0), pytest.approx(3.0))
+    assert result.distinguishable
     assert not compare(estimates[1], estimates[2]).distinguishable
 
 

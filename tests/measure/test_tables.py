@@ -100,8 +100,8 @@ def test_another_packages_runtime_changes_the_tables_of_its_own_backends_alone(t
 def test_a_table_travels_as_a_file(tmp_path):
     write_json(tmp_path / "sent.json", table([(0, 10.0), (3, 40.0)]))
     add_rows(table([(4, 50.0)]), tmp_path / "mine")
-    (told,) = import_tables([tmp_path / "sent.json"], tmp_path / "mine").tables
-    assert told.rows == 3
+    (imported,) = import_tables([tmp_path / "sent.json"], tmp_path / "mine").tables
+    assert imported.rows == 3
     (kept,) = kept_tables(tmp_path / "mine")
     assert len(kept.rows) == 3
 
@@ -113,7 +113,7 @@ def test_what_is_no_table_is_refused_by_name(tmp_path):
     assert kept_tables(tmp_path / "nowhere") == ()
 
 
-def test_a_damaged_table_is_told_and_stops_itself_alone(tmp_path):
+def test_a_damaged_table_is_reported_and_stops_itself_alone(tmp_path):
     here = fake_fingerprint()
     add_rows(table([(0, 1.0)]), tmp_path)
     damaged = tmp_path / add_rows(table([(0, 2.0)], precision=Precision.FLOAT32), tmp_path).name

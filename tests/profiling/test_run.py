@@ -178,7 +178,7 @@ def test_behaviour_on_another_backend_is_another_section(profiled):
     assert report.behaviour.backend == ORT
 
 
-def test_a_section_that_told_nothing_is_tried_again(profiled, monkeypatch):
+def test_a_section_that_reported_nothing_is_tried_again(profiled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
             Paper, "deployment", lambda self, b, p, report_step: deployment(p, backend=b, quick=True, refused="it hung")

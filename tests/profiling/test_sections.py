@@ -55,11 +55,13 @@ class Watched:
     def measure(self, jobs, plan, progress=None):
         self.asked.append((len(jobs), plan))
         return [
-            measurement.but(processes=tuple(self._told(at, one) for at, one in enumerate(measurement.processes)))
+            measurement.but(
+                processes=tuple(self._with_conditions(at, one) for at, one in enumerate(measurement.processes))
+            )
             for measurement in self.session.measure(jobs, plan, progress)
         ]
 
-    def _told(self, at, process):
+    def _with_conditions(self, at, process):
         moments = [Conditions(temperature_c=40.0 + 2 * at + late, clock_mhz=2400.0 - 100 * at) for late in (0, 1)]
         return process.but(before=moments[0], after=moments[1])
 
@@ -119,7 +121,7 @@ def test_an_deployment_has_its_stairs_and_networks_and_fills_the_table(profiler)
 
 
 @pytest.mark.slow
-def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_told(profiler):
+def test_the_second_half_of_the_networks_are_chosen_by_what_the_first_measured(profiler):
     def strange(kernels):
         """Another device: deep layers at small pictures are dear."""
         return 3.0 + sum(1e-5 * k.macs + (40.0 if k.height < 10 else 0.1) for k in kernels)
@@ -166,7 +168,7 @@ def test_operators_are_timed_by_the_runtimes_own_profile(profiler):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
-def test_where_some_operators_are_not_told_there_is_no_rate_of_them(profiler):
+def test_where_some_operators_are_not_reported_there_is_no_rate_of_them(profiler):
     times = tuple(OperatorTime(name=f"Conv{at}", kind="Conv", time_us=5.0) for at in range(8))  # of nine
     found = profiler(outcomes=lambda job: Script(operators=times)).deployment(ORT, Precision.FLOAT32, silent)
     assert [(one.count, one.macs_per_s) for one in found.operators[:1]] == [(8, None)]
@@ -174,7 +176,7 @@ def test_where_some_operators_are_not_told_there_is_no_rate_of_them(profiler):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
-def test_where_a_runtime_tells_no_operators_it_is_said(profiler):
+def test_where_a_runtime_reports_no_operators_it_is_said(profiler):
     found = profiler(refused=("depthwise",)).deployment(ORT, Precision.INT8, silent)
     assert found.operators == ()
     assert found.operators_detail == ("resnet-8: this backend doesn't tell them; depthwise: no kernel for it here")
@@ -218,7 +220,7 @@ def test_a_torn_table_costs_nothing_that_was_measured(profiler):
     assert path.name in found.not_kept
 
 
-def test_what_can_not_be_made_is_told_and_nothing_kept(profiler):
+def test_what_can_not_be_made_is_reported_and_nothing_kept(profiler):
     found = profiler(refused=(width_sweep(False)[3].name,)).deployment(ORT, Precision.INT8, silent)
     assert (found.refused, found.width_sweep) == ("no kernel for it here", ())
     assert kept_tables() == ()
@@ -238,7 +240,7 @@ def test_a_quick_look_measures_each_batch_once_however_busy_the_machine_is(profi
     assert len(quick.session.asked) == 2 + 2 + 1 + 2 + 1  # two numbers of threads, without pause, two rates, noise
 
 
-def test_without_pause_all_cores_work_and_each_stretch_tells_heat_and_clock(profiler):
+def test_without_pause_all_cores_work_and_each_stretch_reports_heat_and_clock(profiler):
     long = profiler()
     found = long.behaviour(ORT, silent)
     assert [each.threads for each in found.threads] == [1, 2, 4]
@@ -247,9 +249,9 @@ def test_without_pause_all_cores_work_and_each_stretch_tells_heat_and_clock(prof
     assert (plan.processes, plan.rounds, len(found.sustained)) == (12, 10, 120)
     assert [each.at_s for each in found.sustained] == sorted(each.at_s for each in found.sustained)
     assert found.sustained[-1].at_s > 60.0
-    told = [(at, each.temperature_c, each.clock_mhz) for at, each in enumerate(found.sustained) if each.clock_mhz]
-    assert told[:3] == [(0, 40.0, 2400.0), (9, 41.0, 2400.0), (10, 42.0, 2300.0)]
-    assert len(told) == 24
+    reported = [(at, each.temperature_c, each.clock_mhz) for at, each in enumerate(found.sustained) if each.clock_mhz]
+    assert reported[:3] == [(0, 40.0, 2400.0), (9, 41.0, 2400.0), (10, 42.0, 2300.0)]
+    assert len(reported) == 24
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,8 @@ def test_how_it_is_written(tmp_path, written, names, share):
         ("[auto, auto]", "there already"),
     ],
 )
-def test_mistakes_are_told_with_their_place(tmp_path, written, words):
+def test_mistakes_are_reported_with_their_place(tmp_path, written, words):
     (tmp_path / "project.yaml").write_text(PROJECT.replace("RECIPE", written))
-    with pytest.raises(ConfigurationError, match=words) as told:
+    with pytest.raises(ConfigurationError, match=words) as raised:
         read_project(tmp_path / "project.yaml")
-    assert told.value.problems[0].place.line == 6
+    assert raised.value.problems[0].place.line == 6

@@ -89,15 +89,19 @@ def test_each_step_has_a_block_more_and_goes_on_from_the_one_before(student, con
         return result
 
     monkeypatch.setattr(Distill, "run", noted)
-    told = []
-    grown = Grow(**QUICK).run(student, context(tmp_path, progress=told.append))
+    reported = []
+    grown = Grow(**QUICK).run(student, context(tmp_path, progress=reported.append))
     assert [given.arch["depth2"] for given, _ in seen] == [1, 2, 3]
     for (_, one), (two, _) in itertools.pairwise(seen):
         assert torch.equal(answers(one), answers(two))
     assert grown.arch == student.arch
     assert grown.module.state_dict().keys() == student.module.state_dict().keys()
     assert [point.epoch for point in read_curve(tmp_path / "stage")] == list(range(6))
-    assert (told[-1].stage, told[-1].done, told[-1].total) == ("grow", told[-1].total, told[-1].total)
+    assert (reported[-1].stage, reported[-1].done, reported[-1].total) == (
+        "grow",
+        reported[-1].total,
+        reported[-1].total,
+    )
 
 
 @pytest.mark.slow
@@ -107,7 +111,7 @@ def test_a_flat_student_is_trained_once(context, tmp_path):
     assert torch.equal(answers(grown), answers(Distill(**QUICK).run(flat, context(tmp_path / "plain"))))
 
 
-def test_a_point_that_comes_later_is_told_before_training(context, tmp_path):
+def test_a_point_that_comes_later_is_reported_before_training(context, tmp_path):
     given = context(tmp_path, teacher=OpenBarTeacher())
     stage = Grow(**QUICK, loss={"fitnet": {"points": [["blocks.3", "blocks.0"]]}})
     (problem, *_) = stage.check(student_of(1, 3), given)

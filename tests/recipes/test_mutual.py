@@ -75,9 +75,9 @@ def test_without_a_pull_the_first_is_trained_as_if_alone(student, context, task,
 def test_the_best_of_the_own_arch_is_kept(student, context, task, tmp_path, monkeypatch):
     scores = iter([0.1, 0.2, 0.1, 0.2, 0.4, 0.7])  # two validations of two students, then the choice
     monkeypatch.setattr(mutual, "validated", lambda *_: next(scores))
-    told = []
-    kept = Mutual(**QUICK, others=(WIDE,)).run(student, context(tmp_path, progress=told.append))
-    assert told[-1].note == "kept student 2 of 2, validation 40.0%, 70.0%"
+    reported = []
+    kept = Mutual(**QUICK, others=(WIDE,)).run(student, context(tmp_path, progress=reported.append))
+    assert reported[-1].note == "kept student 2 of 2, validation 40.0%, 70.0%"
     assert kept.arch == student.arch
     assert {n: t.shape for n, t in kept.module.state_dict().items()} == {
         n: t.shape for n, t in student.module.state_dict().items()

@@ -20,14 +20,14 @@ from edgekd.testing.contracts.teacher import TeacherContract
 
 @pytest.mark.slow
 def test_is_trained_once_and_answers_like_a_teacher(task, tmp_path):
-    told = []
+    reported = []
     options = TrainedTeacher(width=8, epochs=8, batch_size=32)
-    first = options.prepare(task, tmp_path, told.append)
-    assert told[-1].stage == "teacher"
-    assert told[-1].done == told[-1].total == 8 * 90
-    told.clear()
-    again = options.prepare(task, tmp_path, told.append)
-    assert told == []
+    first = options.prepare(task, tmp_path, reported.append)
+    assert reported[-1].stage == "teacher"
+    assert reported[-1].done == reported[-1].total == 8 * 90
+    reported.clear()
+    again = options.prepare(task, tmp_path, reported.append)
+    assert reported == []
     raw = torch.from_numpy(task.split("test").inputs).float()
     assert torch.equal(first.logits(raw), again.logits(raw))
     assert first.digest() == again.digest() != TrainedTeacher(width=16).prepare(task, tmp_path).digest()
@@ -85,19 +85,19 @@ CHAIN = {
 
 @pytest.mark.slow
 def test_an_assistant_is_taught_by_its_teacher_and_each_is_trained_once(task, tmp_path):
-    told = []
-    assistant = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, told.append)
-    notes = [at.note for at in told]
+    reported = []
+    assistant = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, reported.append)
+    notes = [at.note for at in reported]
     assert any("teacher answers" in note for note in notes)
     assert len(list((tmp_path / "teachers" / "students").iterdir())) == 2
-    told.clear()
-    again = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, told.append)
-    assert told == []
+    reported.clear()
+    again = TrainedTeacher.model_validate(CHAIN).prepare(task, tmp_path, reported.append)
+    assert reported == []
     assert again.digest() == assistant.digest()
     # the teacher of the chain is the very one that stands alone, and another one teaches another assistant
     alone = {key: value for key, value in CHAIN["teacher"].items() if key != "kind"}
-    TrainedTeacher.model_validate(alone).prepare(task, tmp_path, told.append)
-    assert told == []
+    TrainedTeacher.model_validate(alone).prepare(task, tmp_path, reported.append)
+    assert reported == []
     untaught = TrainedTeacher(width=8, epochs=2, batch_size=32).prepare(task, tmp_path)
     assert untaught.digest() != assistant.digest()
     assert isinstance(assistant, OpenTeacher)

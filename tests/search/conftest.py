@@ -1,4 +1,4 @@
-"""A search on paper: a small space, scripted latencies and accuracies, and a clock that only moves when told."""
+"""A search on paper: a small space, scripted latencies and accuracies, and a clock moved by hand."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Lab:
         self.made: list[Candidate] = []
         self.estimated: list[Candidate] = []
         self.refined: list[Candidate] = []
-        self.told_apart: list[Candidate] = []
+        self.stage_by_stage: list[Candidate] = []
         self.lines: list[str] = []
         self.notes: list[tuple[str, str]] = []  # stage and note of every line of progress
         self.stop_after: int | None = None  # steps until the person asks to stop
@@ -192,7 +192,7 @@ class Lab:
         return Refined(digest_json(str(candidate)), artefact, final, final, float_operators=left)
 
     def steps(self, finalist: FinalistRecord) -> tuple[Step, ...]:
-        self.told_apart.append(finalist.candidate)
+        self.stage_by_stage.append(finalist.candidate)
         if finalist.artefact is None or finalist.student is None:
             return ()
         last = Step("distill", finalist.student, F32, finalist.artefact, finalist.accuracy)
@@ -296,7 +296,7 @@ class Lab:
 
 
 class _Watched:
-    """The session, telling the lab under which plan it measures."""
+    """The session, recording in the lab under which plan it measures."""
 
     def __init__(self, session: Any, lab: Lab) -> None:
         self._session, self._lab = session, lab

@@ -136,7 +136,7 @@ def test_one_that_diverges_is_passed_over_and_all_of_them_are_an_error(project, 
     assert (bad.validation, bad.detail) == (None, "the loss became NaN")
 
 
-def test_nothing_to_choose_by_or_from_is_told(project, run, trained, monkeypatch):
+def test_nothing_to_choose_by_or_from_is_reported(project, run, trained, monkeypatch):
     from dataclasses import replace
 
     def diverges(*_):

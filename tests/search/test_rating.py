@@ -23,7 +23,7 @@ def said(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_chain_is_told_from_the_first_teacher_to_the_last(run, task, said, tmp_path):
+def test_a_chain_is_reported_from_the_first_teacher_to_the_last(run, task, said, tmp_path):
     above = {"kind": "train", "width": 16, "epochs": 3, "batch_size": 32}
     asked = TrainedTeacher.model_validate({"width": 8, "epochs": 2, "batch_size": 32, "teacher": above})
     teacher = asked.prepare(task, tmp_path)

@@ -189,7 +189,7 @@ def test_a_fully_integer_target_takes_no_file_that_computes_in_float(make_lab: C
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_tell_its_operators_is_not_fully_integer(make_lab: Callable[..., Any]) -> None:
+def test_a_file_that_does_not_show_its_operators_is_not_fully_integer(make_lab: Callable[..., Any]) -> None:
     int8 = tuple(deployment for deployment in make_lab().plan.deployments if deployment.precision is Precision.INT8)
     lab = make_lab(deployments=int8, target={"budgets": {"latency": {"p95": "120 us"}}, "fully_integer": True})
     assert lab.search().exit_code == 5

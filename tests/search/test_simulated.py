@@ -43,8 +43,8 @@ def test_a_search_ranks_and_refuses_the_certificate(tmp_path: Path) -> None:
     assert "(simulated)" in outcome.detail[0]
     assert any("name a device that runs models" in line for line in outcome.detail)
     assert not any(finalist.chosen or finalist.measurement for finalist in run.finalists())
-    told = [*run.trials(), *run.finalists()]
-    figures = [figure for one in told for figure in one.figures if figure.metric.startswith("latency")]
+    records = [*run.trials(), *run.finalists()]
+    figures = [figure for one in records for figure in one.figures if figure.metric.startswith("latency")]
     assert len(run.trials()) == 8
     assert {figure.kind for figure in figures} == {EvidenceKind.SIMULATED}
     assert run.stages_record() is None

@@ -41,7 +41,7 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path, header: RunHeader)
         ("holiday.json", None),
     ],
 )
-def test_a_place_tells_what_is_written_there(place: str, record: type[Filed] | None) -> None:
+def test_a_place_determines_the_record_written_there(place: str, record: type[Filed] | None) -> None:
     assert record_at(PurePath(place)) is record
 
 
@@ -107,7 +107,7 @@ def _hold(folder: str, held, done) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.slow
-def test_a_second_writer_is_told_who_has_it(tmp_path: Path, header: RunHeader) -> None:
+def test_the_error_of_a_second_writer_names_the_first(tmp_path: Path, header: RunHeader) -> None:
     run = Run.create(tmp_path / "run", header)
     context = multiprocessing.get_context("fork")
     held, done = context.Event(), context.Event()

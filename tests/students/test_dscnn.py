@@ -139,6 +139,6 @@ def test_constants_of_the_front_end_are_counted_in_float16() -> None:
         ({"stages": 4}, InputSpec(shape=(2, 6)), "need signals of at least 8 steps, and these have 6"),
     ],
 )
-def test_what_does_not_fit_is_told(options: dict[str, object], given: InputSpec, said: str) -> None:
+def test_what_does_not_fit_is_reported(options: dict[str, object], given: InputSpec, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         DsCnn.model_validate(options).space(spec_of(given))

@@ -114,7 +114,7 @@ class TwoInputs(nn.Module):
 
 
 @pytest.mark.parametrize("module", [Tokens(), TwoInputs()], ids=["tokens", "two inputs"])
-def test_a_module_of_other_inputs_is_told_what_is_taken(module: nn.Module) -> None:
+def test_the_error_for_a_module_of_other_inputs_says_what_is_taken(module: nn.Module) -> None:
     with pytest.raises(ConfigurationError, match="graph") as caught:
         trace(student().but(module=module))
     assert caught.value.problems[0].remedy.startswith("models of one image are taken so far")

@@ -56,23 +56,23 @@ def test_a_network_without_a_linear_layer_at_its_end_has_no_penultimate():
 
 
 class Forked(nn.Module):
-    """Two maps told of one trunk; behind the trunk, each head has a layer of its own."""
+    """Two maps of one trunk; behind the trunk, each head has a layer of its own."""
 
-    def __init__(self, told: str) -> None:
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.trunk, self.deep = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 3, 2, 1)
         self.inner, self.one, self.other = nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1), nn.Conv2d(6, 3, 1)
-        self.told = told
+        self.kind = kind
 
     def forward(self, images):
         shared = self.deep(self.trunk(images))
         one, other = self.one(self.inner(shared)), self.other(shared)
-        return {"mapping": {"one": one, "other": other}, "tuple": (one, other), "tensor": one}[self.told]
+        return {"mapping": {"one": one, "other": other}, "tuple": (one, other), "tensor": one}[self.kind]
 
 
-@pytest.mark.parametrize(("told", "last"), [("mapping", "deep"), ("tuple", "deep"), ("tensor", "inner")])
-def test_heads_are_no_stages(told, last):
-    layout = layout_of(Forked(told), InputSpec(shape=(1, 8, 8)))
+@pytest.mark.parametrize(("kind", "last"), [("mapping", "deep"), ("tuple", "deep"), ("tensor", "inner")])
+def test_heads_are_no_stages(kind, last):
+    layout = layout_of(Forked(kind), InputSpec(shape=(1, 8, 8)))
     assert [point.name for point in layout.stages] == ["trunk", last]
     assert layout.at("other").shape == (3, 4, 4), "by name it can be looked at"
 
@@ -182,7 +182,7 @@ class Embedded(nn.Module):
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(6, (6, 4, 4)), (16, None)])
-def test_where_nothing_tells_the_channels_there_is_no_point(channels, shape):
+def test_where_nothing_gives_the_channels_there_is_no_point(channels, shape):
     network = nn.Sequential(Embedded(channels), nn.Flatten(), nn.Linear(16 * channels, 2))
     found = layout_of(network, InputSpec(shape=(1, 4, 4))).points.get("0")
     assert (found and found.shape) == shape

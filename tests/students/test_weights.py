@@ -151,19 +151,19 @@ def test_a_model_is_built_for_answering(tmp_path):
         ("import torch\ndef build():\n    return torch.jit.script(torch.nn.Linear(2, 2))\n", "TorchScript module"),
     ],
 )
-def test_what_is_wrong_with_the_function_is_told(tmp_path, source, said):
+def test_what_is_wrong_with_the_function_is_reported(tmp_path, source, said):
     with pytest.raises(ConfigurationError, match=said):
         built_module(reference(tmp_path, source), None)
 
 
 @pytest.mark.parametrize(("cast", "said"), [("half", "float16"), ("double", "float64")])
 def test_another_float_is_cast_and_said(tmp_path, cast, said):
-    told = []
+    notices = []
     source = f"from torch import nn\ndef build():\n    return nn.Linear(2, 2).{cast}()\n"
-    found = built_module(reference(tmp_path, source), None, told.append)
+    found = built_module(reference(tmp_path, source), None, notices.append)
     assert {parameter.dtype for parameter in found.parameters()} == {torch.float32}
-    assert len(told) == 1
-    assert said in told[0]
+    assert len(notices) == 1
+    assert said in notices[0]
 
 
 def test_source_is_the_file_beside_the_project(tmp_path):

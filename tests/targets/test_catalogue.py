@@ -206,7 +206,7 @@ def test_a_persons_own_device_is_not_replaced_and_inherits_from_nothing_near(evi
     assert "devices/desk.yaml is not used" in said[0]
 
 
-def test_how_a_device_of_the_working_folder_is_reached_is_told(evil):
+def test_how_a_device_of_the_working_folder_is_reached_is_reported(evil):
     said = []
     board = "schema: edgekd.device/1\ntitle: B\nconnection: {kind: ssh, host: a, config: /tmp/config}\n"
     (evil / "board.yaml").write_text(board)

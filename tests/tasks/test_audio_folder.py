@@ -1,4 +1,4 @@
-"""The task audio-folder: WAV files become samples of one length, and what is wrong is told by file."""
+"""The task audio-folder: WAV files become samples of one length, and what is wrong is reported by file."""
 
 from __future__ import annotations
 

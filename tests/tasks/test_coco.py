@@ -109,7 +109,7 @@ def test_of_a_box_counts_what_lies_in_the_picture(tmp_path: Path) -> None:
         ("categories", "name", None),
     ],
 )
-def test_what_can_not_be_read_is_told(tmp_path: Path, where: str, field: str, value: object) -> None:
+def test_what_can_not_be_read_is_reported(tmp_path: Path, where: str, field: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"1\.json|1-0\.png"):
         changed(tmp_path, where, field, value).split("train")
 

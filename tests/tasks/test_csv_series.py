@@ -101,7 +101,7 @@ def test_a_wrong_line_is_named(tmp_path, line, said):
     assert len(caught.value.problems) == 1
 
 
-def test_what_does_not_fit_is_told(tmp_path):
+def test_what_does_not_fit_is_reported(tmp_path):
     path = write_waves(tmp_path / "waves.csv")
     with pytest.raises(ConfigurationError, match="there is no column `z`; the columns are time, run, x, y, label"):
         _ = made(path, values=["z"]).spec
@@ -161,13 +161,13 @@ def test_a_column_without_a_name_and_a_new_part_within_a_run_are_no_matter(tmp_p
 @pytest.mark.parametrize(
     ("head", "said"), [("x;label", "columns are separated by `;`"), ("x,x,label", "two columns are called `x`")]
 )
-def test_what_is_no_such_table_is_told(tmp_path, head, said):
+def test_what_is_no_such_table_is_reported(tmp_path, head, said):
     (tmp_path / "a.csv").write_text(f"{head}\n1,2,a\n")
     with pytest.raises(ConfigurationError, match=said):
         _ = CsvSeries.model_validate({"file": tmp_path / "a.csv", "values": ["x"]}).spec
 
 
-def test_what_was_left_out_is_told(tmp_path):
+def test_what_was_left_out_is_reported(tmp_path):
     path = write_waves(tmp_path / "waves.csv")
     path.write_text(path.read_text() + "\n0,r99,1,1,fast")
     said = made(path, length=16).prepare(lambda *_: None, lambda: False)

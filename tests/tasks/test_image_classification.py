@@ -75,7 +75,7 @@ def test_without_training_images_some_for_validation_calibrate(tmp_path):
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("x_trian", "x_train"), ("X", "x_train"), ("labels", "y_test")])
-def test_arrays_of_other_names_are_told_while_the_project_is_read(tmp_path, wrong, right):
+def test_arrays_of_other_names_are_reported_while_the_project_is_read(tmp_path, wrong, right):
     found = arrays()
     found[wrong] = found.pop(right)
     with pytest.raises(ValidationError, match=rf"{wrong}.*; needed: x_train, y_train, x_test, y_test") as caught:
@@ -90,7 +90,7 @@ def test_a_misspelt_array_is_no_lack_of_training_images(tmp_path):
         _ = task(tmp_path, found).spec
 
 
-def test_spec_tells_what_the_file_says(tmp_path):
+def test_spec_is_what_the_file_says(tmp_path):
     spec = task(tmp_path, {**arrays(), "class_names": np.array(list("abcde"))}, flip=True).spec
     assert spec.name == "data"
     assert spec.input.shape == (3, 8, 8)

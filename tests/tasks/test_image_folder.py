@@ -129,7 +129,7 @@ def test_a_class_may_have_the_name_of_a_part(tmp_path):
     assert made(fill(tmp_path / "vehicles", 10, classes=("bus", "train"))).spec.head.labels == ("bus", "train")
 
 
-def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
     root = fill(tmp_path / "pets", 5)
     closed = root / "cat" / "closed"
     closed.mkdir()
@@ -195,7 +195,7 @@ def test_other_files_are_counted_and_passed_over(tmp_path):
     assert said.endswith("; 4 other files ignored")
 
 
-def test_all_broken_files_are_told_at_once(tmp_path):
+def test_all_broken_files_are_reported_at_once(tmp_path):
     root = fill(tmp_path / "pets", 10)
     for at in range(25):
         (root / "cat" / f"broken-{at:02}.jpg").write_bytes(b"GIF89a" + bytes(at))
@@ -414,12 +414,12 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, damage, more):
 
 
 def test_kept_pixels_are_checked_once_in_a_process(tmp_path, monkeypatch):
-    root, told = fill(tmp_path / "pets", 20), list[str]()
+    root, reported = fill(tmp_path / "pets", 20), list[str]()
     made(root).prepare(lambda *_: None, lambda: False)
     monkeypatch.setattr(sample_store, "_checked", set())
     for _ in range(2):
-        made(root).prepare(lambda done, total, note: told.append(note), lambda: False)
-    assert told.count("checking what is decoded already") == 2  # at its start and at its end
+        made(root).prepare(lambda done, total, note: reported.append(note), lambda: False)
+    assert reported.count("checking what is decoded already") == 2  # at its start and at its end
 
 
 def test_a_picture_that_changes_while_it_is_read_is_not_kept(tmp_path, monkeypatch):
@@ -449,10 +449,10 @@ def test_a_picture_in_two_parts_does_not_copy_the_others(tmp_path):
 
 
 def test_progress_counts_pictures(tmp_path):
-    told = list[tuple[int, int, str]]()
-    made(fill(tmp_path / "pets", 20)).prepare(lambda *at: told.append(at), lambda: False)
-    assert told[0] == (0, 60, "reading the files")
-    assert told[-1] == (60, 60, "decoding, 25.3 KiB to keep")
+    reported = list[tuple[int, int, str]]()
+    made(fill(tmp_path / "pets", 20)).prepare(lambda *at: reported.append(at), lambda: False)
+    assert reported[0] == (0, 60, "reading the files")
+    assert reported[-1] == (60, 60, "decoding, 25.3 KiB to keep")
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_a_wrong_line_is_named(tmp_path, change, line, said):
     assert caught.value.problems[0].place.line == line
 
 
-def test_all_wrong_lines_are_told_at_once(tmp_path):
+def test_all_wrong_lines_are_reported_at_once(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         _ = listed(tmp_path, lambda lines: [*lines, *(f"gone-{at}.png,cat," for at in range(30))]).spec
     assert len(caught.value.problems) == 21

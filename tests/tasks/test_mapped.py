@@ -37,7 +37,7 @@ def test_gathered_parts_come_back(tmp_path, monkeypatch, most):
     assert not list(tmp_path.glob("cache/*"))  # it has no name, and goes with the array
 
 
-def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(mapped, "_IN_MEMORY", 0)
     monkeypatch.setattr(mapped, "user_cache_path", lambda _name: tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: namedtuple("Usage", "free")(1000))

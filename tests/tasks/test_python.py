@@ -91,7 +91,7 @@ def test_a_sample_in_two_splits_is_refused(tmp_path):
         ("def tusk():\n    pass\n", "tusk"),
     ],
 )
-def test_what_is_wrong_with_the_function_is_told(tmp_path, source, said):
+def test_what_is_wrong_with_the_function_is_reported(tmp_path, source, said):
     with pytest.raises(ConfigurationError, match=said):
         _ = task(tmp_path, source).spec
 

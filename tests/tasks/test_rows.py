@@ -65,7 +65,7 @@ def test_outputs_are_in_the_heads_order() -> None:
     assert (rows["things.classes"] == 3).all()
 
 
-def test_labels_tell_who_has_one() -> None:
+def test_labels_say_who_has_one() -> None:
     things = np.zeros((3, 2, 6), np.float32)
     things[0, :, 4], things[1, :, 4] = UNKNOWN, NOTHING
     mask = np.full((3, 8, 6), IGNORED, np.uint8)

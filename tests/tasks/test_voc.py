@@ -58,14 +58,14 @@ def test_boxes_are_counted_from_nought_and_difficult_ones_passed_over(tmp_path: 
 
 
 @pytest.mark.parametrize("words", ["<xmin>21</xmin>", "<xmin>nan</xmin>"])
-def test_a_box_that_is_none_is_told(tmp_path: Path, words: str) -> None:
+def test_a_box_that_is_none_is_reported(tmp_path: Path, words: str) -> None:
     path = write(tmp_path) / "Annotations" / "2012_003.xml"
     path.write_text(path.read_text().replace("<xmin>11</xmin>", words))
     with pytest.raises(ConfigurationError, match=r"2012_003\.xml: an object of class cat has a box from"):
         task(tmp_path).split("train")
 
 
-def test_an_unknown_encoding_is_told(tmp_path: Path) -> None:
+def test_an_unknown_encoding_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path) / "Annotations" / "2012_003.xml"
     path.write_text('<?xml version="1.0" encoding="foo"?>' + path.read_text())
     with pytest.raises(ConfigurationError, match=r"2012_003\.xml can't be read"):
@@ -79,6 +79,6 @@ def test_unknown_classes_and_sets_are_named(tmp_path: Path) -> None:
         task(tmp_path).but(train="trian").split("train")
 
 
-def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is no folder of Pascal VOC: it has no ImageSets/Segmentation"):
         task(tmp_path).split("train")

@@ -23,7 +23,7 @@ _ELEMENTS = {"float32": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16
 _CPU = 1
 _MOST_AXES = 8
 _WARMUP_CALLS = 5
-_LEAST_TOLD = 0.5  # of a call's time
+_LEAST_LISTED = 0.5  # of a call's time
 _ROW = re.compile(
     r"^\s*(?P<kind>\S.*?)\s+[\d.]+\s+[\d.]+\s+(?P<ms>[\d.]+)\s+[\d.]+%\s+[\d.]+%\s+[\d.]+\s+\d+\s+"
     r"\[(?P<owner>[^\]]*)\]:(?P<number>\d+)\s*$"
@@ -60,11 +60,11 @@ def profile(
 
 def believed(operators: List[TimedOperator], call_us: float) -> List[TimedOperator]:
     """The same, if they make up most of a call, whose median time is given. Raises Refusal."""
-    told_us = sum(operator.time_us for operator in operators)
-    if operators and told_us < _LEAST_TOLD * call_us:
+    listed_us = sum(operator.time_us for operator in operators)
+    if operators and listed_us < _LEAST_LISTED * call_us:
         raise Refusal(
             "the profiler drops what is below a microsecond, and tells %.1f of a call's %.1f us: "
-            "too little to go by" % (told_us, call_us)
+            "too little to go by" % (listed_us, call_us)
         )
     return operators
 

@@ -53,7 +53,7 @@ __all__ = [
 
 _MOST = 4  # times the plan's processes
 _LONGEST_S = 120.0  # of further batches, together
-_TELLING = 0.03  # a tie is final once its interval lies within this of 1: a difference of 5 % must not pass for none
+_TIE_WITHIN = 0.03  # a tie is final once its interval lies within this of 1: a difference of 5 % must not pass for none
 
 
 class BenchRow(Record):
@@ -321,7 +321,7 @@ def undecided_pairs(
 
 
 def _undecided(reasons: Comparison) -> bool:
-    return not reasons.distinguishable and (reasons.high > 1 + _TELLING or reasons.low < 1 - _TELLING)
+    return not reasons.distinguishable and (reasons.high > 1 + _TIE_WITHIN or reasons.low < 1 - _TIE_WITHIN)
 
 
 def _unsure(known: Sequence[Measurement], earlier: Sequence[Measurement | None], noise: float) -> list[int]:

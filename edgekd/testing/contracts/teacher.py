@@ -77,12 +77,12 @@ class TeacherContract:
             assert torch.isfinite(gradient).all()
 
     def test_an_open_network_says_what_the_teacher_says(self, teacher: Teacher, batch: Tensor) -> None:
-        told = teacher.logits(batch)
+        logits = teacher.logits(batch)
         if isinstance(teacher, OpenTeacher):
             with torch.inference_mode():
                 rows = teacher.rows(teacher.network()(teacher.prepared(batch)))
             assert rows.dtype == torch.float32
-            assert torch.allclose(rows, told, rtol=1e-4, atol=1e-4)
+            assert torch.allclose(rows, logits, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize("size", [1, 2, 5])
     def test_neighbours_do_not_matter(self, teacher: Teacher, batch: Tensor, size: int) -> None:

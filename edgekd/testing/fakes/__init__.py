@@ -1,4 +1,4 @@
-"""Fakes that record real results: a clock that only moves when told to, and a device on that clock."""
+"""Fakes that record real results: a clock that only moves when advanced, and a device on that clock."""
 
 from __future__ import annotations
 

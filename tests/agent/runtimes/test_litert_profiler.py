@@ -24,8 +24,8 @@ def test_each_operator_once_in_order() -> None:
     ]
 
 
-def test_what_the_clock_cannot_tell_is_not_told() -> None:
-    """Of a call of 5.3 us it once told 1 us, all of it the last layer's."""
+def test_times_too_short_for_the_clock_are_not_reported() -> None:
+    """Of a call of 5.3 us it once reported 1 us, all of it the last layer's."""
     operators = read_summary(TABLE)
     assert believed(operators, 17.9) == operators
     assert believed([], 5.0) == []

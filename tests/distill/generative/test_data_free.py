@@ -43,8 +43,8 @@ def weights(student):
 @pytest.mark.parametrize("bank", [0, 40])
 def test_learns_without_a_training_image(student, open_context, tmp_path, method, bank):
     stage = DataFree(**{**QUICK, "bank": bank}, method=method, weights={"bn": 1})
-    told = []
-    given = open_context(tmp_path, progress=told.append)  # whose task raises when it is asked for `train`
+    reported = []
+    given = open_context(tmp_path, progress=reported.append)  # whose task raises when it is asked for `train`
     trained = stage.run(student, given)
     before = weights(student)
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(trained).items())
@@ -99,11 +99,11 @@ def test_it_has_the_threads_that_were_chosen(student, open_context, open_teacher
 def test_a_task_without_any_data_is_enough(student, open_context, task, tmp_path):
     from edgekd.testing.fakes.withheld import Withheld
 
-    told = []
+    reported = []
     empty = Withheld(task, given=(), error=EdgeKDError)
-    DataFree(**QUICK).run(student, open_context(tmp_path, task=empty, progress=told.append))
+    DataFree(**QUICK).run(student, open_context(tmp_path, task=empty, progress=reported.append))
     assert [point.validation for point in read_curve(tmp_path / "stage")] == [None, None]
-    assert "not validated: the split `validation`" in told[0].note
+    assert "not validated: the split `validation`" in reported[0].note
 
 
 def test_the_teacher_must_be_open(student, context, tmp_path):

@@ -88,11 +88,11 @@ def hottest(scene: Array, row: int, column: int) -> tuple[float, tuple[float, ..
 def box_terms(box: Array) -> list[tuple[float, float]]:
     """What each cell's box is worth, and its GIoU with the object that is hottest there."""
     terms = []
-    for scene, told in zip(SCENES.double().numpy()[:2], box[:2], strict=True):
+    for scene, predicted in zip(SCENES.double().numpy()[:2], box[:2], strict=True):
         for row, column in np.ndindex(HEIGHT, WIDTH):
             worth, wanted = hottest(scene, row, column)
             if worth >= 0.5:
-                x, y, w, h = told[:, row, column] + [column, row, 0, 0]
+                x, y, w, h = predicted[:, row, column] + [column, row, 0, 0]
                 own = np.asarray([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
                 terms.append((worth, giou(own, np.asarray(wanted))))
     return terms

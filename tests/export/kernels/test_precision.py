@@ -14,7 +14,7 @@ from tests.export.kernels.test_read import exported
 @pytest.mark.runtime
 @pytest.mark.parametrize("precision", list(Precision))
 @pytest.mark.parametrize("format_", [Format.TFLITE, Format.ONNX, Format.OPENVINO])
-def test_every_precision_is_told_in_every_format(calibrated, precision, format_, tmp_path):
+def test_every_precision_is_stated_in_every_format(calibrated, precision, format_, tmp_path):
     try:
         artefact = exported(calibrated[precision], format_, tmp_path)
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""The model of latency: a known additive table is found again, and the error told is that of unseen archs."""
+"""The model of latency: a known additive table is found again, and the error reported is that of unseen archs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_known_table_is_found():
 
 
 @pytest.mark.slow
-def test_the_error_told_is_that_of_unseen_archs():
+def test_the_reported_error_is_that_of_unseen_archs():
     model = fit_latency(block_costs(), SPACE.axes, *sample(30, 0.03), 500.0)
     true = np.median(np.abs(unseen_error(model)))
     assert model.error_median == pytest.approx(0.03, abs=0.03)

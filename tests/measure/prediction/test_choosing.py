@@ -1,4 +1,4 @@
-"""Networks chosen for what they tell of others, on a device whose costs are written down."""
+"""Networks chosen for what they reveal of others, on a device whose costs are written down."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_chosen_networks_predict_others_better_than_drawn_ones():
     assert chosen < 0.9 * np.median(drawn)
 
 
-def test_the_most_telling_come_first_and_none_twice():
+def test_the_most_informative_come_first_and_none_twice():
     listed = some_networks(60, seed=2)
     places = choose_to_measure(listed, 20)
     assert len(set(places)) == 20

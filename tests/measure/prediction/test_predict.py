@@ -101,7 +101,7 @@ def test_the_remedy_is_the_command_that_measures_what_is_missing():
 
 
 @pytest.mark.slow
-def test_where_one_model_has_no_table_the_others_are_still_told():
+def test_where_one_model_has_no_table_the_others_are_still_predicted():
     report = predict([table(30)], asked(), asked(ORT, Precision.INT8))
     assert [bool(row.figures) for row in report.rows] == [True, False]
     assert "no table of onnxruntime/cpu int8 here; run: edgekd profile" in " ".join(" ".join(report.lines()).split())
@@ -143,10 +143,10 @@ def test_nothing_is_predicted_of_operators_that_nothing_measured_has():
         predict([table(30)], asked(kernels=network))
     assert "edgekd bench m.tflite" in str(raised.value)
     short, long = table(12).rows, table(30, ORT).rows
-    told = short[0].but(kernels=network)
+    larger = short[0].but(kernels=network)
     for tables in (
-        [table(12).but(rows=(*short[1:], told))],
-        [table(12), table(30, ORT).but(rows=(*long[1:], told))],  # the prior knows
+        [table(12).but(rows=(*short[1:], larger))],
+        [table(12), table(30, ORT).but(rows=(*long[1:], larger))],  # the prior knows
     ):
         assert predict(tables, asked(kernels=network)).rows[0].unseen == ()
     small = (*usual, network[-1]._replace(reads=10, writes=10))
@@ -154,8 +154,8 @@ def test_nothing_is_predicted_of_operators_that_nothing_measured_has():
 
 
 @pytest.mark.slow
-def test_a_little_one_of_a_sort_tells_nothing_of_large_ones():
-    """As one whose input LiteRT scales channel by channel tells nothing of depthwise convolutions."""
+def test_a_little_one_of_a_sort_says_nothing_of_large_ones():
+    """As one whose input LiteRT scales channel by channel says nothing of depthwise convolutions."""
     scaling = Kernel("depthwise", 3, 3, 8, 8, 1, 1, 192, 192, 192, 3)
     rows = tuple(row.but(kernels=(scaling, *row.kernels)) for row in table(12).rows)
     network = (scaling, *some_networks(1, seed=9)[0])
@@ -174,7 +174,7 @@ def test_a_little_one_of_a_sort_tells_nothing_of_large_ones():
         Kernel("depthwise", 3, 3, 48, 48, 1, 1, 6912, 6912, 6912, 3),
     ],
 )
-def test_what_is_done_to_images_tells_nothing_of_the_same_inside_a_network(image):
+def test_what_is_done_to_images_says_nothing_of_the_same_inside_a_network(image):
     """Dear here, as one more operator may be for each pixel of ever larger images."""
 
     def seen(side):

@@ -1,4 +1,4 @@
-"""Short training keeps the estimates' promises, and trains as short as it was told."""
+"""Short training keeps the estimates' promises, and trains as short as it was asked to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestShortTraining(AccuracyContract):
 
 
 @pytest.mark.slow
-def test_trains_no_longer_than_told(context_of: Callable[..., Any], tmp_path: Path) -> None:
+def test_trains_no_longer_than_asked(context_of: Callable[..., Any], tmp_path: Path) -> None:
     epochs = []
     from dataclasses import replace
 

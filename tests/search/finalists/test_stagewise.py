@@ -10,14 +10,14 @@ STAGE = object()  # a recipe is only counted here: the lab says what its stages 
 
 
 @pytest.mark.slow
-def test_the_winner_is_told_stage_by_stage(lab):
+def test_the_winner_is_reported_stage_by_stage(lab):
     lab.recipe = (STAGE, STAGE)
     outcome = lab.search()
     run = Run.open(lab.folder)
     record = run.stages_record()
     assert record.finalist == outcome.chosen
     winner = next(finalist for finalist in run.finalists() if finalist.chosen)
-    assert lab.told_apart == [winner.candidate]
+    assert lab.stage_by_stage == [winner.candidate]
     gone, last = record.stages
     assert (gone.stage, gone.p5_us, gone.detail) == ("inherited", None, "its student is no longer kept")
     assert (last.student, last.accuracy, last.size_bytes) == (
@@ -36,11 +36,11 @@ def test_a_recipe_that_trains_nothing_has_no_stages(lab):
 
 
 @pytest.mark.slow
-def test_nothing_chosen_is_not_told_apart(make_lab):
+def test_nothing_chosen_is_not_measured_stage_by_stage(make_lab):
     lab = make_lab(target={"accuracy": {"floor": 0.999}})
     lab.recipe = (STAGE,)
     assert lab.search().chosen is None
-    assert lab.told_apart == []
+    assert lab.stage_by_stage == []
 
 
 @pytest.mark.slow
@@ -50,19 +50,19 @@ def test_without_time_for_it_the_search_just_ends(lab, monkeypatch):
     monkeypatch.setattr(search, "stagewise_s", lambda *_: 1e9)
     lab.recipe, lab.budget_s = (STAGE,), 3600.0
     assert lab.search().exit_code == 0
-    assert lab.told_apart == []
+    assert lab.stage_by_stage == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("every", [7, 40])
-def test_stopped_anywhere_it_is_told_once(lab, every):
+def test_stopped_anywhere_it_is_reported_once(lab, every):
     lab.recipe = (STAGE,)
     lab.search_through_stops(every)
     run = Run.open(lab.folder)
-    told = (lab.folder / "stages.json").read_bytes()
+    before = (lab.folder / "stages.json").read_bytes()
     assert run.stages_record().ended_s > 0
     lab.search()
-    assert (lab.folder / "stages.json").read_bytes() == told
+    assert (lab.folder / "stages.json").read_bytes() == before
 
 
 @pytest.mark.slow

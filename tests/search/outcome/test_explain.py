@@ -17,8 +17,8 @@ def finished(folder, student, *shares):
     """A run with one finalist, whose epochs had these shares."""
     save_student(student, folder / "students" / "key")
     curve = [
-        CurvePoint(epoch=epoch, loss=1.0, validation=None, rate=0.1, images_per_s=1.0, shares=told)
-        for epoch, told in enumerate(shares)
+        CurvePoint(epoch=epoch, loss=1.0, validation=None, rate=0.1, images_per_s=1.0, shares=each)
+        for epoch, each in enumerate(shares)
     ]
     finalist = SimpleNamespace(rank=1, student="key", curve=curve)
     written = []
@@ -35,7 +35,7 @@ def test_the_student_is_compared_with_the_teacher(task, teacher, student, tmp_pa
     assert max(map(len, found.lines())) <= 80
 
 
-def test_each_loss_is_told_from_its_first_epoch_to_its_last(task, student, tmp_path):
+def test_each_loss_is_reported_from_its_first_epoch_to_its_last(task, student, tmp_path):
     run = finished(
         tmp_path, student, {"fitnet": 0.75, "kd": 0.25}, {"fitnet": 0.5, "kd": 0.5}, {}, {"ce": 0.1, "kd": 0.9}
     )
@@ -56,7 +56,7 @@ def student_of(task, seed):
 
 
 @pytest.mark.slow
-def test_each_head_that_tells_classes_is_compared(tmp_path):
+def test_each_head_with_classes_is_compared(tmp_path):
     task = Shapes(**SHAPES, heads=("scene", "things", "mask"))
     teacher, run = StudentTeacher(student_of(task, 1), "teacher"), finished(tmp_path, student_of(task, 0))
     found = explain(SimpleNamespace(task=task, teacher=teacher), run)

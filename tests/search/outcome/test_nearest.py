@@ -30,10 +30,10 @@ def finalist(width: int, p50: tuple[float, float, float] | None, accuracy: float
         figures = [
             Figure(
                 metric="latency.p50", value=value, low=low, high=high, unit="us", kind=EvidenceKind.MEASURED,
-                subject="0" * 64, method="as told",
+                subject="0" * 64, method="as reported",
             ),
             Figure(
-                metric="accuracy", value=accuracy, unit="", kind=EvidenceKind.MEASURED, subject="0" * 64, method="told"
+                metric="accuracy", value=accuracy, unit="", kind=EvidenceKind.MEASURED, subject="0" * 64, method="said"
             ),
         ]  # fmt: skip
     candidate = Candidate(

@@ -62,7 +62,7 @@ def test_r2_and_absolute_error_of_what_is_known() -> None:
         coefficient_of_determination(answers, np.full_like(labels, 2.0))
 
 
-def test_heads_are_scored_together_and_errors_told_in_their_units() -> None:
+def test_heads_are_scored_together_and_errors_reported_in_their_units() -> None:
     task = SpotTask()
     labels = task.split("test").labels
     rows = perfect_answers(task.spec, labels)

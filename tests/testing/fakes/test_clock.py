@@ -1,4 +1,4 @@
-"""The clock that only moves when told to."""
+"""The clock that only moves when advanced."""
 
 from __future__ import annotations
 

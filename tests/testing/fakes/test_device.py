@@ -69,7 +69,7 @@ def test_latencies_are_looked_up_from_the_most_exact_key():
         FakeDevice({"a": 1.0}).latency_us(job("b"))
 
 
-def test_it_goes_away_when_told():
+def test_it_goes_away_when_scripted():
     session = FakeDevice({"a": 1.0}, disconnect_after=2).open()
     for _ in range(2):
         session.measure([job("a")], MeasurePlan())
