@@ -176,6 +176,9 @@ class Page:
             f"three formats; {sum(failed)} fail in at least one of these{later}.**"
         )
         yield "A number in brackets is a reason: they are listed, counted, at the end."
+        processors = Counter(cell["machine"]["cpu"] for cell in self.cells.values())
+        counted = ", ".join(f"{count} on {cpu}" for cpu, count in processors.most_common())
+        yield f"No figure is a time. Cells were made on these processors: {counted}."
         yield ""
         yield "## As one's own, and in float32"
         yield ""

@@ -40,7 +40,8 @@ def head_differences(
 
     ``expected`` are raw outputs by name, ``steps`` the allowed difference of each, ``found`` a file's outputs.
     """
-    size = (spec.input.shape[1], spec.input.shape[2])
+    shape = spec.input.shape
+    size = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)  # only images have maps
     differences = {}
     for head in spec.heads:
         raw = [expected[name] for name in raw_names(head)]

@@ -10,17 +10,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor, nn
 
 from edgekd.students.heads.many import raw_names
 from edgekd.students.heads.regression import standardised
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 
-__all__ = ["answering", "answering_logits", "described", "logits_in", "misfit", "raw_of"]
+__all__ = ["MAPS", "answering", "answering_logits", "described", "logits_in", "misfit", "raw_of", "standardised_raw"]
 
 _NAME = "logits"
 _BOX = 4  # numbers of a box
-_MAPS = ("segmentation", "detection")  # kinds of head with outputs (N, channels, h, w)
+MAPS = ("segmentation", "detection")
+"""Kinds of head with outputs (N, channels, h, w)."""
 
 
 def logits_in(answer: object) -> Tensor | None:
@@ -45,7 +47,8 @@ def logits_in(answer: object) -> Tensor | None:
 def raw_of(answer: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:
     """Convert an output to raw outputs by name (`raw_names`); None if it has another form.
 
-    Accepts a mapping or an object with these names (for a single one also ``logits``), or tensors in their order.
+    Accepts a mapping or an object with these names (for a single one also ``logits``), or tensors in their order: in a
+    tuple, or as the only fields of an object.
     """
     names = [name for head in heads for name in raw_names(head)]
     if isinstance(answer, Tensor):
@@ -54,10 +57,27 @@ def raw_of(answer: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | Non
         parts = dict(zip(names, answer, strict=True)) if len(answer) == len(names) else {}
     else:
         parts = _parts(answer)
-        if len(names) == 1 and names[0] not in parts:
-            parts = {names[0]: parts.get(_NAME)}
+        if len(names) == 1 and names[0] not in parts and _NAME in parts:
+            parts = {names[0]: parts[_NAME]}
+        tensors = [part for part in parts.values() if isinstance(part, Tensor)]
+        if not isinstance(answer, Mapping) and not set(names) <= set(parts) and len(tensors) == len(names):
+            parts = dict(zip(names, tensors, strict=True))
     found = {name: parts[name] for name in names if isinstance(parts.get(name), Tensor)}
     return found if len(found) == len(names) else None
+
+
+def standardised_raw(answer: object, heads: Sequence[HeadSpec]) -> dict[str, Tensor] | None:
+    """Return `raw_of` with numbers standardised as in training: a person's network predicts in the labels' units.
+
+    Numbers of a shape that their head can't have stay as they are: `misfit` describes them.
+    """
+    raw = raw_of(answer, heads)
+    if raw is None:
+        return None
+    for head in heads:
+        if head.kind == "regression" and raw[head.name].shape[1:] == (head.classes,):
+            raw[head.name] = standardised(head, raw[head.name].float())
+    return raw
 
 
 def misfit(answer: object, heads: Sequence[HeadSpec], batch: int) -> str:
@@ -68,15 +88,19 @@ def misfit(answer: object, heads: Sequence[HeadSpec], batch: int) -> str:
     """
     raw = raw_of(answer, heads)
     if raw is None:
-        names = ", ".join(name for head in heads for name in raw_names(head))
-        return f"{described(answer)}, where {names} were expected"
+        names = [f"`{name}`" for head in heads for name in raw_names(head)]
+        expected = f"{', '.join(names)} were" if len(names) > 1 else f"{names[0]} or `{_NAME}` was"
+        return f"{described(answer)}, where {expected} expected"
     for head in heads:
-        axes = 4 if head.kind in _MAPS else 2
+        axes = 4 if head.kind in MAPS else 2
         for name, channels in zip(raw_names(head), (head.classes, _BOX), strict=False):
             shape = tuple(raw[name].shape)
             if len(shape) != axes or shape[:2] != (batch, channels):
                 expected = f"(N, {channels}, h, w)" if axes > 2 else f"(N, {channels})"
                 return f"{shape} for {head.kind} `{name}`, where {expected} was expected"
+        sizes = {tuple(raw[name].shape[2:]) for name in raw_names(head)}
+        if len(sizes) > 1:
+            return f"maps of {' and '.join(map(str, sorted(sizes)))} for {head.kind} `{head.name}`, which need one size"
     return ""
 
 
@@ -102,12 +126,42 @@ def answering_logits(module: nn.Module) -> nn.Module:
 def answering(module: nn.Module, spec: TaskSpec) -> nn.Module:
     """Register a hook so that the same module returns what a student of the task does.
 
-    For a plain task these are logits, else raw outputs by name, with numbers standardised as in training.
+    For a plain task these are logits, else raw outputs by name, with numbers standardised as in training: by the linear
+    layer that makes them, whose weights change in place, so that numbers of different size can share one encoding in an
+    integer file; else behind it.
     """
     if spec.plain:
         return answering_logits(module)
-    module.register_forward_hook(_OnlyRaw(spec.heads))
+    left = [head for head in spec.heads if not _standardise_layer(module, head, spec)]
+    module.register_forward_hook(_OnlyRaw(spec.heads, left))
     return module
+
+
+def _standardise_layer(module: nn.Module, head: HeadSpec, spec: TaskSpec) -> bool:
+    """Fold the standardisation of a head's numbers into the linear layer that returns them; False if none does."""
+    if head.kind != "regression":
+        return False
+    made: list[tuple[nn.Linear, Tensor]] = []
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    hooks = [layer.register_forward_hook(lambda layer, _, answer: made.append((layer, answer))) for layer in layers]
+    try:
+        with torch.no_grad():
+            raw = raw_of(module(torch.from_numpy(spec.input.example(2))), spec.heads)
+    except Exception:  # noqa: BLE001  # a person's code may raise anything: reported where its outputs are checked
+        return False
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = [layer for layer, answer in made if raw is not None and answer is raw[head.name]]
+    if len(found) != 1 or found[0].out_features != head.classes or sum(layer is found[0] for layer, _ in made) > 1:
+        return False
+    layer, mean, std = found[0], torch.tensor(head.mean), torch.tensor(head.std)
+    with torch.no_grad():
+        if "bias" not in dict(layer.named_parameters(recurse=False)):
+            layer.bias = nn.Parameter(torch.zeros(head.classes))
+        layer.bias.copy_((layer.bias - mean) / std)
+        layer.weight.div_(std[:, None])
+    return True
 
 
 def _only_logits(_module: nn.Module, _inputs: Any, answer: Any) -> Any:
@@ -116,19 +170,14 @@ def _only_logits(_module: nn.Module, _inputs: Any, answer: Any) -> Any:
 
 
 class _OnlyRaw:
-    """Hook that returns the raw outputs of heads."""
+    """Hook that returns the raw outputs of heads, of ``left`` ones standardised."""
 
-    def __init__(self, heads: Sequence[HeadSpec]) -> None:
-        self._heads = heads
+    def __init__(self, heads: Sequence[HeadSpec], left: Sequence[HeadSpec]) -> None:
+        self._heads, self._left = heads, left
 
     def __call__(self, _module: nn.Module, _inputs: Any, answer: Any) -> Any:
         found = raw_of(answer, self._heads)
-        if found is None:
-            return answer
-        for head in self._heads:
-            if head.kind == "regression":  # a person's network predicts in the labels' units
-                found[head.name] = standardised(head, found[head.name])
-        return found
+        return answer if found is None else found | (standardised_raw(found, self._left) or {})
 
 
 def _is_sequence(answer: object) -> TypeGuard[Sequence[Any]]:

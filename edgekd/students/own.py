@@ -24,8 +24,9 @@ from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
+from edgekd.students.heads.many import raw_names
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
-from edgekd.students.outputs import answering, answering_logits, described, logits_in, misfit
+from edgekd.students.outputs import MAPS, answering, answering_logits, described, logits_in, misfit
 from edgekd.students.program import input_shape_of, module_of
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
@@ -34,7 +35,7 @@ __all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape", "require_
 
 GRAPH = ".onnx"
 _AXES = (2, 3)
-_BATCH = 2
+_BATCH, _IMAGE = 2, 3
 _LATER = "models of one image (C, H, W), signal (C, T) or text are taken so far"
 
 
@@ -93,9 +94,10 @@ class Own(Record):
         return answering_logits(copy.deepcopy(_loaded(self, notice)))
 
     def _answering(self, spec: TaskSpec) -> nn.Module:
-        if self.program is not None and not spec.plain:  # its readers keep the logits alone
+        names = [name for head in spec.heads for name in raw_names(head)]
+        if self.program is not None and len(names) > 1:
             raise ConfigurationError.one(
-                f"`{self.called}`: of a program only logits are read, and task `{spec.name}` has other heads",
+                f"`{self.called}`: of a program one output is read, and task `{spec.name}` needs {', '.join(names)}",
                 "give the function that builds it: my_model.py:build, with `weights`",
             )
         return answering(copy.deepcopy(_loaded(self, lambda _: None)), spec)
@@ -141,13 +143,20 @@ def require_fit(module: nn.Module, spec: TaskSpec, called: str) -> None:
                 "give a model for the same classes, in the same order",
             )
         return
-    answer = _answer_to_blank(module, spec.input, called)
-    if reason := misfit(answer, spec.heads, _BATCH):
+    dense = [head.name for head in spec.heads if head.kind in MAPS]
+    if dense and len(spec.input.shape) != _IMAGE:
         raise ConfigurationError.one(
-            f"`{called}` returns {reason} (task `{spec.name}`)",
-            "let it return a dict by these names, or a tuple in this order",
+            f"head `{dense[0]}` is a map, and the {spec.input.what} of task `{spec.name}` have no rows and columns",
+            "give images (C, H, W); of a signal (C, 1, T)",
         )
-    _require_finite(pytree.tree_leaves(answer), called)
+    for mode, given in (("", module), ("in training mode ", copy.deepcopy(module).train())):
+        answer = _answer_to_blank(given, spec.input, called)
+        if reason := misfit(answer, spec.heads, _BATCH):
+            raise ConfigurationError.one(
+                f"`{called}` {mode}returns {reason} (task `{spec.name}`)",
+                "let it return a dict by these names, or a tuple in this order",
+            )
+        _require_finite(pytree.tree_leaves(answer), called)
 
 
 def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
@@ -196,7 +205,8 @@ def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object
             else f"`{called}` can't take two {what} {shape}: {reason}",
             "give a project with the task text-classification"
             if tokens
-            else f"give the size it was trained with: --input {'3x224x224' if given.is_image else '1x16000'}",
+            else "give the size that it was trained with, to the task or as "
+            f"--input {'3x224x224' if given.is_image else '1x16000'}",
         ) from error
 
 

@@ -278,9 +278,9 @@ class RelaxableStaged(Staged):
 
     def relaxable(self, spec: TaskSpec) -> Space:
         """Return the space, if its choices can be trained. Raises like `relaxed`."""
-        from edgekd.students.supernet.derived import require_one_class
+        from edgekd.students.supernet.derived import require_classification
 
-        require_one_class(spec)
+        require_classification(spec)
         space = self.space(spec)
         fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
         if fixed:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
-from edgekd.students.heads.regression import standardised
-from edgekd.students.outputs import raw_of
+from edgekd.students.outputs import misfit, standardised_raw
 from edgekd.students.weights import built_module, source_file, state_digest
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
@@ -104,15 +103,12 @@ class TorchTeacher(ForeignTeacher):
         }
 
     def _packed(self, answers: object) -> Tensor:
-        raw = raw_of(answers, self._heads)
-        if raw is None:
-            names = ", ".join(head.name for head in self._heads)
+        raw = standardised_raw(answers, self._heads)
+        batch = len(next(iter(raw.values()))) if raw else 0
+        if raw is None or (reason := misfit(raw, self._heads, batch)):
             raise ConfigurationError.one(
-                f"teacher `{self.name}` returned {type(answers).__name__}, which has no raw outputs for {names}",
+                f"teacher `{self.name}` returned {reason if raw else misfit(answers, self._heads, batch)}",
                 "let the function return a model with raw outputs: see edgekd.students.heads",
             )
-        for head in self._heads:
-            if head.kind == "regression":  # a person's network predicts in the labels' units
-                raw[head.name] = standardised(head, raw[head.name].float())
         self._packing = packing_of(raw)
         return packed(raw)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import ConfigurationError
 from edgekd.students.outputs import answering, answering_logits, described, logits_in, misfit, raw_of
+from edgekd.students.own import require_fit
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
 LOGITS, FEATURES, MAPS = torch.ones(2, 3), torch.zeros(2, 5), torch.zeros(2, 4, 8, 8)
@@ -101,9 +103,15 @@ def test_one_raw_output_may_be_called_logits():
 @pytest.mark.parametrize(
     ("answer", "heads", "said"),
     [
-        (LOGITS, (THINGS,), "(2, 3), where things.heat, things.box were expected"),
+        (LOGITS, (THINGS,), "(2, 3), where `things.heat`, `things.box` were expected"),
         (LOGITS, (MASK,), "(2, 3) for segmentation `mask`, where (N, 4, h, w) was expected"),
         ((RAW["things.heat"], MAPS[:, :3]), (THINGS,), "(2, 3, 8, 8) for detection `things.box`"),
+        ({"out": MAPS}, (MASK,), "dict with out, where `mask` or `logits` was expected"),
+        (
+            (RAW["things.heat"], RAW["things.box"][..., :2]),
+            (THINGS,),
+            "maps of (4, 2) and (4, 5) for detection `things`",
+        ),
         (FEATURES[:, 0], (AGE,), "(2,) for regression `age`, where (N, 1) was expected"),
         ((LOGITS[:1], MAPS), (HeadSpec(name="scene", classes=3), MASK), "(1, 3) for classification `scene`"),
     ],
@@ -112,23 +120,56 @@ def test_a_shape_that_no_head_has_is_named(answer, heads, said):
     assert misfit(answer, heads, 2).startswith(said)
 
 
+def test_fields_of_an_object_may_have_other_names():
+    boxes = namedtuple("Boxes", ["heat", "box"])(RAW["things.heat"], RAW["things.box"])
+    assert list(raw_of(boxes, (THINGS,)) or {}) == ["things.heat", "things.box"]
+
+
 def test_raw_outputs_that_fit_have_no_misfit():
     assert not misfit(RAW, (HeadSpec(name="scene", classes=3), THINGS), 2)
     assert not misfit(MAPS, (MASK,), 2)
 
 
 class Ages(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, numbers: int = 1) -> None:
         super().__init__()
-        self.layer = nn.Linear(4, 1)
+        self.layer = nn.Linear(4, numbers, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
+        return self.layer(x.mean(1))
 
 
-def test_numbers_are_standardised_as_a_student_is_trained():
-    spec = TaskSpec(name="ages", input=InputSpec(shape=(1, 2, 2)), head=AGE, data="0" * 64)
-    module = Ages()
-    batch = torch.randn(2, 4)
+AGES = TaskSpec(name="ages", input=InputSpec(shape=(2, 4)), head=AGE, data="0" * 64)
+
+
+def test_numbers_are_standardised_by_the_layer_that_makes_them():
+    module, batch = Ages(), torch.randn(2, 2, 4)
     in_years = module(batch)
-    assert torch.allclose(answering(module, spec)(batch)["age"], (in_years - 40) / 10)
+    standardised = answering(copy.deepcopy(module), AGES)
+    assert torch.allclose(standardised(batch)["age"], (in_years - 40) / 10, atol=1e-5)
+    assert torch.allclose(standardised.layer.weight, module.layer.weight / 10)
+
+
+@pytest.mark.parametrize("numbers", [2, 3])
+def test_another_count_of_numbers_stays_as_it_is_and_is_named(numbers):
+    head = AGE.but(classes=4, mean=(1.0,) * 4, std=(2.0,) * 4)
+    module = answering(Ages(numbers), AGES.but(head=head))
+    with pytest.raises(
+        ConfigurationError, match=rf"\(2, {numbers}\) for regression `age`, where \(N, 4\) was expected"
+    ):
+        require_fit(module, AGES.but(head=head), "ages")
+
+
+def test_another_output_in_training_mode_is_named():
+    class Deep(Ages):
+        def forward(self, x: Tensor) -> Tensor:
+            return [super().forward(x)] * 2 if self.training else super().forward(x)
+
+    with pytest.raises(ConfigurationError, match="`deep` in training mode returns a list of 2"):
+        require_fit(answering(Deep().eval(), AGES), AGES, "deep")
+
+
+def test_a_mask_of_a_signal_is_refused():
+    spec = AGES.but(head=MASK)
+    with pytest.raises(ConfigurationError, match="head `mask` is a map, and the signals"):
+        require_fit(answering(Ages().eval(), spec), spec, "ages")

@@ -87,7 +87,7 @@ def test_heads_in_another_order_are_another_teacher(tmp_path: Path) -> None:
 
 
 def test_other_classes_and_heads_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="other classes"):
+    with pytest.raises(ConfigurationError, match=r"\(2, 5, 8, 8\) for segmentation `mask`"):
         bind(teacher(tmp_path, 5), TASK.spec)
     with pytest.raises(UnknownName, match="masc"):
         bind(teacher(tmp_path, head="masc"), TASK.spec)

@@ -99,7 +99,7 @@ def test_a_head_that_is_missing_is_told_when_it_is_looked_into_too(made):
     teacher = made("mapping", LABELS)
     teacher._heads = (LABELS.but(name="tags"),)
     with (
-        pytest.raises(ConfigurationError, match="has no raw outputs for tags"),
+        pytest.raises(ConfigurationError, match="where `tags` or `logits` was expected"),
         live_teacher(teacher, InputSpec(shape=(1, 8, 8))),
     ):
         pass

@@ -41,7 +41,7 @@ from edgekd.students.analysis import parts_of_arch
 from edgekd.students.outputs import answering
 from edgekd.students.own import require_fit
 from edgekd.students.supernet.block_costs import BlockCost
-from edgekd.students.supernet.derived import derived_block_costs, require_one_class
+from edgekd.students.supernet.derived import derived_block_costs, require_classification
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec
 
@@ -112,11 +112,11 @@ class Pruned(Record):
     def relaxed(self, spec: TaskSpec) -> RelaxedPruned:
         """Return the supernet with all choices, initialised with the trained weights.
 
-        Raises ConfigurationError if a layer normalises over channels (a masked one would count), or for several heads.
+        Raises ConfigurationError if a layer normalises over channels (a masked one would count), or for other heads.
         """
         from edgekd.compress.pruning.relaxed import MaskedChannels, RelaxedPruned
 
-        require_one_class(spec)
+        require_classification(spec)
         anatomy, choices = _anatomy(self, spec), {axis.name: axis.choices for axis in self.space(spec).axes}
         model = copy.deepcopy(anatomy.model).requires_grad_(True)  # read from a file, it is frozen
         modules = dict(model.named_modules())
@@ -142,8 +142,8 @@ class Pruned(Record):
         return RelaxedPruned(model, groups, stages, cut)
 
     def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
-        """Return the block costs of every arch. Raises ConfigurationError for several heads."""
-        require_one_class(spec)
+        """Return the block costs of every arch. Raises ConfigurationError for other heads than one of classes."""
+        require_classification(spec)
         return _block_costs(self, spec)
 
     def _pruned(
@@ -255,7 +255,7 @@ class _Anatomy(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
-    model = answering(built_module(family.model, family.weights), spec)
+    model = answering(copy.deepcopy(built_module(family.model, family.weights)), spec)  # a function may keep its own
     require_fit(model, spec, family.model.target)
     groups, left_out = find_groups(model, spec.input)
     stages = find_stages(model, spec.input) if family.blocks else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -24,8 +24,7 @@ class Decoder(nn.Module):
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
         self.specs = spec.heads
-        height, width = spec.input.shape[1:]
-        self.heads = nn.ModuleList(_decoder(head, (height, width)) for head in spec.heads)
+        self.heads = nn.ModuleList(_decoder(head, spec.input.shape[1:]) for head in spec.heads)
 
     def forward(self, raw: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the outputs, each (N, ...)."""
@@ -55,9 +54,10 @@ def deployed(module: nn.Module, spec: TaskSpec) -> nn.Module:
     return module if spec.plain else Deployed(module, spec)
 
 
-def _decoder(head: HeadSpec, size: tuple[int, int]) -> nn.Module:
-    if head.kind == "detection":
-        return DetectionDecoder(head, size)
+def _decoder(head: HeadSpec, size: Sequence[int]) -> nn.Module:
     if head.kind == "regression":
         return RegressionDecoder(head)
-    return SegmentationDecoder(size) if head.kind == "segmentation" else nn.Identity()
+    if head.kind not in ("detection", "segmentation"):
+        return nn.Identity()
+    height, width = size
+    return DetectionDecoder(head, (height, width)) if head.kind == "detection" else SegmentationDecoder((height, width))

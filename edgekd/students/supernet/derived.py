@@ -23,14 +23,14 @@ from edgekd.students.analysis import Part
 from edgekd.students.supernet.block_costs import DEPTHWISE, BlockCost, Cost, Floats
 from edgekd.tasks._protocol import TaskSpec
 
-__all__ = ["derived_block_costs", "require_one_class"]
+__all__ = ["derived_block_costs", "require_classification"]
 
 _VECTORS = (16, 32)  # channels that kernels compute at once: a layer of 24 may take as long as one of 32
 _MOST = 20_000  # archs to trace, some 15 ms each
 _CHECKED = 16
 
 
-def require_one_class(spec: TaskSpec) -> None:
+def require_classification(spec: TaskSpec) -> None:
     """Raise ConfigurationError for a task with other heads than one of classification."""
     if not spec.plain:
         raise ConfigurationError.one(

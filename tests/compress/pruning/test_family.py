@@ -217,7 +217,7 @@ def test_the_logits_are_found_in_a_tuple_a_mapping_or_a_dataclass(answering, spe
 
 
 def test_an_answer_without_the_logits_is_refused(answering, spec):
-    with pytest.raises(ConfigurationError, match="10 classes"):
+    with pytest.raises(ConfigurationError, match="16 classes, and task `images` has 10"):
         answering("none").space(spec)
 
 
@@ -227,13 +227,13 @@ def test_blocks_can_be_left_alone(make, spec):
 
 def test_heads_that_the_model_has_not_are_refused(make, spec):
     many = spec.but(more=(HeadSpec(name="mask", kind="segmentation", classes=2),))
-    with pytest.raises(ConfigurationError, match="where logits, mask were expected"):
+    with pytest.raises(ConfigurationError, match="where `logits`, `mask` were expected"):
         make("resnet20").space(many)
 
 
 def test_other_classes_and_other_images_are_refused(make, spec):
     family = make("resnet20")
-    with pytest.raises(ConfigurationError, match="5 classes"):
+    with pytest.raises(ConfigurationError, match="10 classes, and task `images` has 5"):
         family.space(spec.but(head=HeadSpec(classes=5)))
     with pytest.raises(ConfigurationError, match=r"\(1, 32, 32\)"):
         family.space(spec.but(input=InputSpec(shape=(1, 32, 32))))
