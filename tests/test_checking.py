@@ -172,7 +172,7 @@ def test_a_share_of_ones_own_model_needs_one(run, project):
                 ("budget: 10 min, accuracy: {short: {epochs: 2}}", "budget: 10 min, by: differentiable"),
                 ("width: [8, 16]", "width: [8, 16], stem_stride: [1, 2]"),
             ],
-            "stem_stride can't be relaxed",
+            "stem_stride can't vary in a supernet",
         ),
         (
             [
@@ -194,7 +194,7 @@ def test_a_share_of_ones_own_model_needs_one(run, project):
             "fitnet needs the teacher's features, and .* provides only logits",
         ),
     ],
-    ids=["rounds", "relaxed space", "relaxed recipe", "data-free", "ensemble"],
+    ids=["rounds", "supernet space", "supernet recipe", "data-free", "ensemble"],
 )
 def test_what_a_run_refuses_is_found_before_the_teacher_is_trained(run, project, changes, said):
     with pytest.raises(ConfigurationError, match=said):

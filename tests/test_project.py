@@ -80,7 +80,7 @@ def test_candidates_are_tried_side_by_side_unless_something_else_is_written(tmp_
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("relaxd", "`differentiable` alone or with its options"),
+        ("differentiabel", "`differentiable` alone or with its options"),
         ("{differentiable: {epohs: 3}}", "epohs"),
         ("7", "expected `trials`"),
         ("trials, sampler: differentiable", "write by: differentiable"),

@@ -89,7 +89,7 @@ def train_supernet(
     stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
 ) -> tuple[SupernetPoint, ...]:
-    """Train ``network`` (a `Relaxed`) and ``choices`` in place, resuming from a checkpoint of the same plan.
+    """Train ``network`` (a `Supernet`) and ``choices`` in place, resuming from a checkpoint of the same plan.
 
     ``device`` defaults to the accelerator if there is one; both end on the CPU. ``plan.epochs`` is the length. The
     weights stay in the checkpoint in ``folder``. Raises Interrupted on ``stop()``, after writing a checkpoint, and

@@ -26,10 +26,10 @@ __all__ = [
     "Family",
     "Growing",
     "Inheriting",
-    "Relaxable",
-    "Relaxed",
     "Shrinking",
     "Student",
+    "Supernet",
+    "SupernetFamily",
 ]
 
 
@@ -149,7 +149,7 @@ class Growing(Protocol):
         ...
 
 
-class Relaxed(Protocol):
+class Supernet(Protocol):
     """Supernet: one `torch.nn.Module` that mixes all archs of a space.
 
     ``picks`` has a weight for every choice of every axis, (choices,) each, which sum to 1. If one choice of each axis
@@ -170,10 +170,10 @@ class Relaxed(Protocol):
 
 
 @runtime_checkable
-class Relaxable(Protocol):
+class SupernetFamily(Protocol):
     """Family whose choice of an arch can be trained with the weights (differentiable search)."""
 
-    def relaxed(self, spec: TaskSpec) -> Relaxed:
+    def supernet(self, spec: TaskSpec) -> Supernet:
         """Return the supernet, with new weights. Raises ConfigurationError for axes that it doesn't support."""
         ...
 

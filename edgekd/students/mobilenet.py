@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
 from edgekd.ir.space import Arch, Axis
-from edgekd.students.staged import Range, RelaxableStaged, Staged, StagedSpace, at_most
+from edgekd.students.staged import Range, Staged, StagedSpace, SupernetStaged, at_most
 from edgekd.students.trunk import Classifier, MakesBlock, ManyHeaded, Sizes, he_normal
 from edgekd.tasks._protocol import TaskSpec
 
@@ -43,7 +43,7 @@ class MobileNetSpace(StagedSpace):
     expansions: Annotated[tuple[Expansion, ...], Field(min_length=1)] | None = None
 
 
-class MobileNet(RelaxableStaged):
+class MobileNet(SupernetStaged):
     """Family ``mobilenet``."""
 
     name: ClassVar[str] = "mobilenet"

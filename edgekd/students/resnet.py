@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # the name torch itself uses
 
 from edgekd.ir.space import Arch, Axis
-from edgekd.students.staged import RelaxableStaged, StagedSpace
+from edgekd.students.staged import StagedSpace, SupernetStaged
 from edgekd.students.trunk import Classifier, MakesBlock, ManyHeaded, Sizes
 from edgekd.tasks._protocol import TaskSpec
 
@@ -46,7 +46,7 @@ class ResNetSpace(StagedSpace):
     ] = ()
 
 
-class ResNet(RelaxableStaged):
+class ResNet(SupernetStaged):
     """Family ``resnet``."""
 
     name: ClassVar[str] = "resnet"

@@ -27,9 +27,9 @@ from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
     from edgekd.students.supernet.block_costs import BlockCost
-    from edgekd.students.supernet.network import RelaxedNetwork
+    from edgekd.students.supernet.network import StagedSupernet
 
-__all__ = ["Range", "RelaxableStaged", "Staged", "StagedSpace", "at_most", "stepped"]
+__all__ = ["Range", "Staged", "StagedSpace", "SupernetStaged", "at_most", "stepped"]
 
 
 def _ordered(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -237,15 +237,15 @@ class Staged(Record):
         return Arch.of({**dict(arch.choices), **changed})
 
 
-class RelaxableStaged(Staged):
+class SupernetStaged(Staged):
     """Staged family with blocks that the supernet supports (differentiable search)."""
 
-    def relaxed(self, spec: TaskSpec) -> RelaxedNetwork:
+    def supernet(self, spec: TaskSpec) -> StagedSupernet:
         """Return the supernet of all archs.
 
         Raises ConfigurationError if resolution or stem stride has a choice, or for several heads.
         """
-        from edgekd.students.supernet.network import RelaxedNetwork
+        from edgekd.students.supernet.network import StagedSupernet
         from edgekd.students.trunk import Classifier
 
         def build(arch: Arch) -> Classifier:
@@ -253,10 +253,10 @@ class RelaxableStaged(Staged):
             assert isinstance(network, Classifier), "of one head, as looked at above"
             return network
 
-        return RelaxedNetwork(self.relaxable(spec), build)
+        return StagedSupernet(self.supernet_space(spec), build)
 
     def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
-        """Return the block costs of all archs. Raises like `relaxed`."""
+        """Return the block costs of all archs. Raises like `supernet`."""
         return _block_costs(self, spec)
 
     def build(self, arch: Arch, spec: TaskSpec) -> nn.Module:
@@ -276,8 +276,8 @@ class RelaxableStaged(Staged):
             left -= depth
         raise ValueError(f"{arch} has no block {number}")
 
-    def relaxable(self, spec: TaskSpec) -> Space:
-        """Return the space, if its choices can be trained. Raises like `relaxed`."""
+    def supernet_space(self, spec: TaskSpec) -> Space:
+        """Return the space, if its choices can be trained. Raises like `supernet`."""
         from edgekd.students.supernet.derived import require_classification
 
         require_classification(spec)
@@ -285,18 +285,20 @@ class RelaxableStaged(Staged):
         fixed = [axis.name for axis in space.axes if axis.name in ("resolution", "stem_stride")]
         if fixed:
             raise ConfigurationError.one(
-                f"{' and '.join(fixed)} can't be relaxed: two images, or strides, share no layer's work",
+                f"{' and '.join(fixed)} can't vary in a supernet: two images, or strides, share no layer's work",
                 f"give student.space.{fixed[0]} one value, or search by sampling",
             )
         return space
 
 
 @lru_cache(maxsize=8)
-def _block_costs(family: RelaxableStaged, spec: TaskSpec) -> Sequence[BlockCost]:
+def _block_costs(family: SupernetStaged, spec: TaskSpec) -> Sequence[BlockCost]:
     from edgekd.students.analysis import parts_of_arch
     from edgekd.students.supernet.derived import derived_block_costs
 
-    return derived_block_costs(family.relaxable(spec), lambda arch: parts_of_arch(family, arch, spec), family.place)
+    return derived_block_costs(
+        family.supernet_space(spec), lambda arch: parts_of_arch(family, arch, spec), family.place
+    )
 
 
 def _check_even(spec: TaskSpec, stride: int) -> None:

@@ -67,7 +67,7 @@ def trained(
         stop=lambda: False,
     )
     torch.manual_seed(seed)
-    network, choices = FAMILY.relaxed(TASK.spec), Choices(SPACE.axes)
+    network, choices = FAMILY.supernet(TASK.spec), Choices(SPACE.axes)
     with stage.training_data(new_student(FAMILY, SPACE.at(0), TASK.spec, 0), context) as (training_data, loss, plan):
         options = DifferentiableOptions(epochs=8)
         points = train_supernet(

@@ -112,7 +112,7 @@ def chosen(folder: Path, stop: Stop) -> Ended:
         for how, share in (("spend", 0.5), ("keep", 0.4))
     ]
     torch.manual_seed(0)
-    network, choices = FAMILY.relaxed(TASK.spec), Choices(space.axes)
+    network, choices = FAMILY.supernet(TASK.spec), Choices(space.axes)
     stage = Distill.model_validate({"loss": "ce", "epochs": 5, "batch_size": 30, "learning_rate": 0.1})
     with stage.training_data(untrained(), given(folder, stop)) as (training_data, loss, plan):
         points = train_supernet(

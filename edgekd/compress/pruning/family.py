@@ -46,7 +46,7 @@ from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
-    from edgekd.compress.pruning.relaxed import RelaxedPruned
+    from edgekd.compress.pruning.supernet import PrunedSupernet
 
 __all__ = ["Pruned"]
 
@@ -109,12 +109,12 @@ class Pruned(Record):
             raise ValueError(f"{after} is no part of {before}: {larger[0]} grows")
         return self._pruned(copy.deepcopy(module), before, after, spec)
 
-    def relaxed(self, spec: TaskSpec) -> RelaxedPruned:
+    def supernet(self, spec: TaskSpec) -> PrunedSupernet:
         """Return the supernet with all choices, initialised with the trained weights.
 
         Raises ConfigurationError if a layer normalises over channels (a masked one would count), or for other heads.
         """
-        from edgekd.compress.pruning.relaxed import MaskedChannels, RelaxedPruned
+        from edgekd.compress.pruning.supernet import MaskedChannels, PrunedSupernet
 
         require_classification(spec)
         anatomy, choices = _anatomy(self, spec), {axis.name: axis.choices for axis in self.space(spec).axes}
@@ -123,7 +123,7 @@ class Pruned(Record):
         for layer in (cut.layer for group in anatomy.groups for cut in group.cuts):
             if isinstance(modules[layer], nn.GroupNorm | nn.LayerNorm):
                 raise ConfigurationError.one(
-                    f"`{self.model.target}` can't be relaxed: {layer} normalises over channels, masked ones among them",
+                    f"`{self.model.target}` has no supernet: {layer} normalises over channels, masked ones among them",
                     "search by sampling: leave search.by out",
                 )
         orders = [_order(scores) for scores in importances(model, anatomy.groups)]
@@ -139,7 +139,7 @@ class Pruned(Record):
         def cut(whole: nn.Module, arch: Arch) -> nn.Module:
             return self._pruned(copy.deepcopy(whole), None, arch, spec, orders)
 
-        return RelaxedPruned(model, groups, stages, cut)
+        return PrunedSupernet(model, groups, stages, cut)
 
     def block_costs(self, spec: TaskSpec) -> Sequence[BlockCost]:
         """Return the block costs of every arch. Raises ConfigurationError for other heads than one of classes."""

@@ -27,7 +27,7 @@ from edgekd.search.differentiable.costs import share_of
 from edgekd.stages import Stage
 from edgekd.store.differentiable import LatencyModelRecord, SupernetPoint
 from edgekd.store.differentiable_options import DifferentiableOptions
-from edgekd.students._protocol import Family, Relaxable
+from edgekd.students._protocol import Family, SupernetFamily
 from edgekd.students.student import new_student
 from edgekd.students.supernet.choices import Choices
 
@@ -47,9 +47,9 @@ class TrainedChoice:
     weights: Digest
 
 
-def supernet_family(family: Family) -> Relaxable:
+def supernet_family(family: Family) -> SupernetFamily:
     """Return the family itself. Raises ConfigurationError where the choice of its archs can't be trained."""
-    if not isinstance(family, Relaxable):
+    if not isinstance(family, SupernetFamily):
         raise ConfigurationError.one(
             f"the choice of an arch of the family `{family.name}` can't be trained",
             "use resnet, mobilenet or pruned, or search by sampling: leave search.by out",
@@ -89,7 +89,7 @@ def train_choice(
     student = new_student(context.family, context.family.space(spec).at(0), spec, context.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(context.seed)
-        network = cast(nn.Module, family.relaxed(spec))
+        network = cast(nn.Module, family.supernet(spec))
     choices = Choices(axes)
     bounds = _bounds(model, options, axes)
     folder = context.stages / _FOLDER

@@ -20,12 +20,12 @@ from edgekd.students.mobilenet import InvertedResidual, Widen
 from edgekd.students.resnet import Block, SeparableBlock
 from edgekd.students.trunk import Classifier
 
-__all__ = ["RelaxedNetwork"]
+__all__ = ["StagedSupernet"]
 
 Picks = Mapping[str, Tensor]
 
 
-class RelaxedNetwork(nn.Module):
+class StagedSupernet(nn.Module):
     """The largest network of the space with choice weights ``picks`` in its forward pass."""
 
     def __init__(self, space: Space, build: Callable[[Arch], Classifier]) -> None:

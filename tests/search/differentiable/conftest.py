@@ -56,7 +56,7 @@ class ToyFamily:
     def build(self, arch: Arch, spec: Any) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
 
-    def relaxed(self, spec: Any) -> ToyNetwork:
+    def supernet(self, spec: Any) -> ToyNetwork:
         return ToyNetwork(self._space)
 
     def block_costs(self, spec: Any) -> tuple[BlockCost, ...]:

@@ -10,7 +10,7 @@ from edgekd.compress.pruning.family import Pruned
 from edgekd.errors import ConfigurationError
 from edgekd.students.supernet.choices import Choices
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
-from edgekd.testing.contracts.relaxable import RelaxableContract
+from edgekd.testing.contracts.supernet import SupernetContract
 
 SPEC = TaskSpec(name="t", input=InputSpec(shape=(3, 16, 16)), head=HeadSpec(classes=10), data="0" * 64)
 SMALL = """
@@ -49,7 +49,7 @@ def small(folder, norm="nn.BatchNorm2d", **options):
 
 
 @pytest.mark.slow
-class TestRelaxedPruned(RelaxableContract):
+class TestPrunedSupernet(SupernetContract):
     @pytest.fixture(params=["height", "group"])
     def make_family(self, request, tmp_path):
         return lambda: small(tmp_path, ratio_per=request.param)
@@ -61,11 +61,11 @@ def test_it_begins_with_what_the_model_has_learned(tmp_path):
     images = torch.randn((2, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     largest = space.at(space.size - 1)
     with torch.no_grad():
-        found = family.relaxed(SPEC).eval()(images, Choices(space.axes).picks(largest))
+        found = family.supernet(SPEC).eval()(images, Choices(space.axes).picks(largest))
         torch.testing.assert_close(found, family.build(largest, SPEC)(images), rtol=1e-5, atol=1e-5)
 
 
 def test_layers_that_would_count_masked_channels_are_refused(tmp_path):
     family = small(tmp_path, "(lambda n: nn.GroupNorm(2, n))", ratio_per="group", round_to=2)
     with pytest.raises(ConfigurationError, match="normalises over channels"):
-        family.relaxed(SPEC)
+        family.supernet(SPEC)

@@ -1,8 +1,8 @@
 """Contract of a family whose choice of an arch can be trained:
 
-- with all weight on one arch, the relaxed network computes what the extracted module does, at 1e-5;
+- with all weight on one arch, the supernet computes what the extracted module does, at 1e-5;
 - what is extracted is built as the family builds that arch, in eval mode, and shares no memory with the network;
-- every weight of the relaxed network is trained, and a gradient reaches the weight of every choice of every axis that
+- every weight of the supernet is trained, and a gradient reaches the weight of every choice of every axis that
   has more than one;
 - block costs cover the arch: multiply-adds, bytes and weights add up to what is counted from its graph, exactly.
 """
@@ -18,18 +18,18 @@ from torch import nn
 
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch, Space
-from edgekd.students._protocol import Relaxable
+from edgekd.students._protocol import SupernetFamily
 from edgekd.students.analysis import analyse_arch
 from edgekd.students.supernet.block_costs import Cost
 from edgekd.students.supernet.choices import Choices
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 
-__all__ = ["RelaxableContract"]
+__all__ = ["SupernetContract"]
 
 _SAMPLE = 8
 
 
-class RelaxableContract:
+class SupernetContract:
     """Subclass it, override ``make_family`` (and ``spec`` where it needs other images): pytest does the rest."""
 
     @pytest.fixture
@@ -55,12 +55,12 @@ class RelaxableContract:
 
     @pytest.fixture
     def network(self, make_family: Callable[[], Any], spec: TaskSpec) -> Any:
-        """Relaxed, with statistics and scales that are all different, so that a mix-up shows."""
+        """Supernet with statistics and scales that are all different, so that a mix-up shows."""
         family = make_family()
-        assert isinstance(family, Relaxable)
+        assert isinstance(family, SupernetFamily)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network: Any = family.relaxed(spec)
+            network: Any = family.supernet(spec)
             with torch.no_grad():
                 for part in network.modules():
                     if isinstance(part, nn.BatchNorm2d):
@@ -75,7 +75,7 @@ class RelaxableContract:
         return network.eval()
 
     def test_every_weight_is_trained(self, make_family: Callable[[], Any], spec: TaskSpec) -> None:
-        frozen = [name for name, weight in make_family().relaxed(spec).named_parameters() if not weight.requires_grad]
+        frozen = [name for name, weight in make_family().supernet(spec).named_parameters() if not weight.requires_grad]
         assert not frozen, f"these weights of the supernet are frozen: {frozen[:3]}"
 
     def test_one_arch_is_the_extracted_one(self, network: Any, space: Space, spec: TaskSpec, archs: list[Arch]) -> None:

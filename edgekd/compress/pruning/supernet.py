@@ -17,7 +17,7 @@ from edgekd.compress.pruning.blocks import BlockStage, substitute_of
 from edgekd.compress.pruning.cuts import Cut
 from edgekd.ir.space import Arch
 
-__all__ = ["MaskedChannels", "RelaxedPruned"]
+__all__ = ["MaskedChannels", "PrunedSupernet"]
 
 Picks = Mapping[str, Tensor]
 
@@ -31,7 +31,7 @@ class MaskedChannels(NamedTuple):
     counts: Sequence[int]
 
 
-class RelaxedPruned(nn.Module):
+class PrunedSupernet(nn.Module):
     """The whole model with choice weights ``picks`` in its forward pass."""
 
     def __init__(
