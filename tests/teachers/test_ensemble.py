@@ -97,9 +97,9 @@ def test_a_confident_member_has_the_larger_share(make, weights):
     for average, taken in (("logits", logits), ("probabilities", chances)):
         ensemble = make(weights=weights, weighting="confidence", average=average)
         ensemble._teachers = tuple(map(Fixed, logits))
-        told = ensemble.logits(torch.zeros(6, 3, 8, 8))
-        told = told.exp() if average == "probabilities" else told
-        np.testing.assert_allclose(told.numpy(), (share[:, :, None] * taken).sum(0), rtol=1e-4, atol=1e-5)
+        averaged = ensemble.logits(torch.zeros(6, 3, 8, 8))
+        averaged = averaged.exp() if average == "probabilities" else averaged
+        np.testing.assert_allclose(averaged.numpy(), (share[:, :, None] * taken).sum(0), rtol=1e-4, atol=1e-5)
 
 
 class TestConfidence(TeacherContract):

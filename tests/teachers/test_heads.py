@@ -50,12 +50,12 @@ def test_it_answers_for_its_heads_alone(tmp_path: Path) -> None:
     assert 0 < score.value < 0.5
 
 
-def test_a_head_that_is_not_there_is_told_before_any_teacher_is_trained(tmp_path: Path) -> None:
-    told: list[object] = []
+def test_a_head_that_is_not_there_is_reported_before_any_teacher_is_trained(tmp_path: Path) -> None:
+    reported: list[object] = []
     given = HeadsTeacher.model_validate({"of": {"mask": {"kind": "train", "width": 8}, "thngs": {"kind": "train"}}})
     with pytest.raises(UnknownName, match="did you mean `things`"):
-        given.prepare(TASK, tmp_path, told.append, lambda: False)
-    assert not told
+        given.prepare(TASK, tmp_path, reported.append, lambda: False)
+    assert not reported
 
 
 def test_a_teacher_of_the_whole_picture_is_scored_by_the_samples_that_have_its_label(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_teachers_are_trained_here_from_the_samples_that_carry_a_label(tmp_path:
 
 def test_numbers_of_a_persons_network_are_in_the_labels_own_units(tmp_path: Path) -> None:
     answer = "torch.stack([1000 + 10 * x.mean((1, 2, 3)), x.flatten(1).std(1, correction=0) / 100], 1)"
-    (tmp_path / "tells.py").write_text(SOURCE.replace("self.conv(x)", answer).format(channels=1))
-    written = {"module": "tells:build", "mean": [0.0], "std": [1.0]}
+    (tmp_path / "answers.py").write_text(SOURCE.replace("self.conv(x)", answer).format(channels=1))
+    written = {"module": "answers:build", "mean": [0.0], "std": [1.0]}
     task = SpotTask([NUMBERS])
     made = TorchTeacher.model_validate(written, context={"folder": tmp_path})
     alone, bound = made.digest(), bind(made, task.spec)
@@ -121,7 +121,7 @@ def test_numbers_of_a_persons_network_are_in_the_labels_own_units(tmp_path: Path
     assert score is not None
     assert score.value == pytest.approx(1, abs=1e-4)
     other = bind(made, SpotTask([NUMBERS.but(std=(60.0, 0.2))]).spec)
-    assert other.digest() != bound.digest(), "what it tells is kept under the digest"
+    assert other.digest() != bound.digest(), "what it answers is kept under the digest"
 
 
 def test_labels_and_numbers_have_teachers_of_their_own(tmp_path: Path) -> None:

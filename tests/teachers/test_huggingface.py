@@ -89,7 +89,7 @@ def test_a_preprocessor_of_another_scale_is_not_guessed(make, spec, folder):
         bind(make("scaled"), spec)
 
 
-def test_images_of_another_size_are_told_of_resize(make, spec):
+def test_the_error_for_images_of_another_size_names_resize(make, spec):
     large = spec.but(input=spec.input.but(shape=(3, 16, 16)))
     with pytest.raises(ConfigurationError, match="or its `resize`"):
         bind(make(), large)

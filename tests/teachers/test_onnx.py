@@ -137,7 +137,7 @@ def test_feeding_is_part_of_the_digest(files, spec):
     assert bind(one, spec).digest() != bind(two, spec).digest()
 
 
-def test_a_wrong_layout_is_told(files, spec):
+def test_a_wrong_layout_is_reported(files, spec):
     with pytest.raises(ConfigurationError, match="write `layout: nhwc`"):
         bind(OnnxTeacher(file=files / "last.onnx"), spec)
 
@@ -167,7 +167,7 @@ def test_other_floats_are_fed_too(tmp_path, spec, dtype):
     assert torch.allclose(found, expected, atol=2e-2)
 
 
-def test_a_wrong_output_is_told(files, spec):
+def test_a_wrong_output_is_reported(files, spec):
     with pytest.raises(UnknownName, match="no output `probabilities`"):
         bind(OnnxTeacher(file=files / "any.onnx", output="probabilities"), spec)
 

@@ -188,12 +188,12 @@ def test_probabilities_are_made_logits_where_it_is_written(tmp_path, batch):
         ({"file": "raw.tflite", "resize": [16, 16]}, r"write `resize: \[8, 8\]`"),
     ],
 )
-def test_images_that_do_not_fit_are_told(files, given, words):
+def test_images_that_do_not_fit_are_reported(files, given, words):
     with pytest.raises(ConfigurationError, match=words):
         bind(TfliteTeacher.model_validate(given, context={"folder": files}), spec_of())
 
 
-def test_other_channels_are_told(files):
+def test_other_channels_are_reported(files):
     grey = spec_of().but(input=InputSpec(shape=(1, 8, 8), mean=(120.0,), std=(60.0,)))
     with pytest.raises(ConfigurationError, match=r"takes 8 x 8 x 3 .* is given 8 x 8 x 1"):
         bind(TfliteTeacher(file=files / "raw.tflite"), grey)
@@ -205,7 +205,7 @@ def test_larger_images_are_resized_where_it_is_asked(files):
     assert teacher.logits(torch.rand(3, 3, 16, 16)).shape == (3, 4)
 
 
-def test_a_wrong_output_is_told(files):
+def test_a_wrong_output_is_reported(files):
     with pytest.raises(UnknownName, match="no output `probabilities`"):
         bind(TfliteTeacher(file=files / "raw.tflite", output="probabilities"), spec_of())
 

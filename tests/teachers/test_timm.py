@@ -69,13 +69,13 @@ def test_answers_are_the_models_on_its_own_normalisation(weights, spec):
 
 
 @with_timm
-def test_a_name_it_does_not_have_is_told(weights, spec):
+def test_a_name_it_does_not_have_is_reported(weights, spec):
     with pytest.raises(ConfigurationError, match="did you mean `resnet10t`"):
         bind(TimmTeacher(model="resnet10tt", weights=weights), spec)
 
 
 @with_timm
-def test_weights_of_another_model_are_told(weights, spec):
+def test_weights_of_another_model_are_reported(weights, spec):
     with pytest.raises(ConfigurationError, match="lacks"):
         bind(TimmTeacher(model="resnet34", weights=weights), spec)
 
@@ -95,7 +95,7 @@ def test_the_package_that_is_missing_is_named(tmp_path, spec, monkeypatch):
         bind(teacher, spec)
 
 
-def test_a_package_that_does_not_fit_the_torch_here_is_told(tmp_path, spec, monkeypatch):
+def test_a_package_that_does_not_fit_the_torch_here_is_reported(tmp_path, spec, monkeypatch):
     (tmp_path / "a.safetensors").write_bytes(b"")
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.delitem(sys.modules, "timm", raising=False)

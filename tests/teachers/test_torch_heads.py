@@ -19,25 +19,25 @@ from edgekd.teachers.torch import TorchTeacher
 SOURCE = """
     from torch import nn
 
-    class Told(nn.Module):
-        def __init__(self, told):
+    class Heads(nn.Module):
+        def __init__(self, kind):
             super().__init__()
-            self.trunk, self.told = nn.Conv2d(1, 4, 3, 2, 1), told
+            self.trunk, self.kind = nn.Conv2d(1, 4, 3, 2, 1), kind
             self.labels, self.numbers, self.spare = (nn.Linear(64, width) for width in (3, 2, 5))
             self.heat, self.box = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 4, 1)
 
         def forward(self, images):
             seen = self.trunk(images).relu()
             flat = seen.flatten(1)
-            if self.told == "tuple":
+            if self.kind == "tuple":
                 return self.heat(seen), self.box(seen)
             return {"spare": self.spare(flat), "numbers": 1000 + self.numbers(flat), "labels": self.labels(flat)}
 
     def mapping():
-        return Told("mapping")
+        return Heads("mapping")
 
     def pair():
-        return Told("tuple")
+        return Heads("tuple")
 """
 LABELS = HeadSpec(name="labels", kind="multilabel", classes=3)
 NUMBERS = HeadSpec(name="numbers", kind="regression", classes=2, mean=(1000.0, 900.0), std=(2.0, 50.0))
@@ -47,7 +47,7 @@ BATCH = torch.randint(0, 256, (6, 1, 8, 8), generator=torch.Generator().manual_s
 
 def spec(*heads: HeadSpec) -> TaskSpec:
     return TaskSpec(
-        name="told",
+        name="heads",
         input=InputSpec(shape=(1, 8, 8), mean=(120.0,), std=(60.0,)),
         head=heads[0],
         more=heads[1:],
@@ -57,11 +57,11 @@ def spec(*heads: HeadSpec) -> TaskSpec:
 
 @pytest.fixture
 def made(tmp_path):
-    (tmp_path / "told.py").write_text(textwrap.dedent(SOURCE))
+    (tmp_path / "heads.py").write_text(textwrap.dedent(SOURCE))
 
     def make(function, *heads):
         torch.manual_seed(0)
-        teacher = TorchTeacher.model_validate({"module": f"told.py:{function}"}, context={"folder": tmp_path})
+        teacher = TorchTeacher.model_validate({"module": f"heads.py:{function}"}, context={"folder": tmp_path})
         return bind(teacher, spec(*heads))
 
     return make
@@ -72,7 +72,7 @@ def made(tmp_path):
 )
 def test_it_says_the_same_however_it_is_asked(made, tmp_path, function, heads):
     teacher = made(function, *heads)
-    told = teacher.logits(BATCH)
+    answers = teacher.logits(BATCH)
     points = [teacher_layout(teacher, InputSpec(shape=(1, 8, 8))).at("trunk")]
     with observing(teacher, InputSpec(shape=(1, 8, 8)), points) as ask:
         looked, _ = ask(BATCH)
@@ -82,20 +82,20 @@ def test_it_says_the_same_however_it_is_asked(made, tmp_path, function, heads):
     cache = TeacherCache(tmp_path / "cache")
     stored = torch.from_numpy(np.array(cache.outputs(teacher, split, None, (0,), points).logits[0]))
     for found in (looked, online, stored):
-        torch.testing.assert_close(found, told, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found, answers, rtol=1e-4, atol=1e-4)
 
 
 def test_numbers_are_standardised_and_rows_are_in_the_tasks_order(made):
     one, other = made("mapping", LABELS, NUMBERS), made("mapping", NUMBERS, LABELS)
-    told, turned = one.logits(BATCH), other.logits(BATCH)
+    answers, turned = one.logits(BATCH), other.logits(BATCH)
     assert [part.name for part in one.packing] == ["labels", "numbers"]
-    torch.testing.assert_close(told, torch.cat([turned[:, 2:], turned[:, :2]], 1))
-    assert told[:, 3].abs().max() < 5
-    assert told[:, 4].min() > 1
+    torch.testing.assert_close(answers, torch.cat([turned[:, 2:], turned[:, :2]], 1))
+    assert answers[:, 3].abs().max() < 5
+    assert answers[:, 4].min() > 1
     assert one.digest() != other.digest()
 
 
-def test_a_head_that_is_missing_is_told_when_it_is_looked_into_too(made):
+def test_a_head_that_is_missing_is_reported_when_it_is_looked_into_too(made):
     teacher = made("mapping", LABELS)
     teacher._heads = (LABELS.but(name="tags"),)
     with (

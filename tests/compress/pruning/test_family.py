@@ -239,7 +239,7 @@ def test_other_classes_and_other_images_are_refused(make, spec):
         family.space(spec.but(input=InputSpec(shape=(1, 32, 32))))
 
 
-def test_what_is_left_out_is_told(make, spec):
+def test_what_is_left_out_is_reported(make, spec):
     assert [layer for layer, _ in make("resnet20").left_out(spec)] == ["conv1", "linear"]
 
 

@@ -74,7 +74,7 @@ def numbers():
 """
 
 
-class HeadsTold:
+class HeadsLogits:
     """A teacher with the heads of a task, untrained, that gives its answers alone."""
 
     name = "heads"
@@ -93,7 +93,7 @@ class HeadsTold:
             return packed(self._network((batch - 128) / 64)).clone()
 
 
-class HeadsNetwork(HeadsTold):
+class HeadsNetwork(HeadsLogits):
     """The same, that can be looked into."""
 
     def network(self) -> nn.Module:
@@ -108,7 +108,7 @@ class HeadsNetwork(HeadsTold):
 
 SMALL = {"space": {"width": [8, 8], "depth": [1, 1]}, "stages": 3}  # as coarse as the teacher
 TOKENS = {"space": {"depth": [2, 2], "heads": [1, 1], "width": [16, 16], "mlp_ratio": [2, 2], "head_width": 8}}
-TEACHERS = {"network": HeadsNetwork, "logits alone": HeadsTold, "none": lambda spec: None}
+TEACHERS = {"network": HeadsNetwork, "logits alone": HeadsLogits, "none": lambda spec: None}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def families(tmp_path_factory):
 
 
 def reasons(kind, spec: TaskSpec, whose: str) -> set[str]:
-    """Words of all that is to be told of a loss, by what it says of itself."""
+    """Words of all that is to be said of a loss, by its own attributes."""
     found: set[str] = set()
     if kind.needs_teacher and whose == "none":
         found.add("needs a teacher")
