@@ -48,7 +48,7 @@ from torch.nn import functional
 class Own(nn.Module):
     def __init__(self, vectors=(), maps=()):
         super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.trunk = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ELU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ELU())
         self.vectors = nn.ModuleList(nn.Linear(8, size) for size in vectors)
         self.maps = nn.ModuleList(nn.Conv2d(8, size, 1) for size in maps)
 
@@ -119,6 +119,7 @@ def families(tmp_path_factory):
 
     def of_task(family: str, which: str, **options: object) -> Family:
         function = which.replace(" ", "_")
+        torch.manual_seed(0)
         weights = {name: value.numpy() for name, value in models[function]().state_dict().items()}
         np.savez(folder / f"{function}.npz", **weights)
         options |= {"model": f"own_of_heads.py:{function}", "weights": f"{function}.npz"}
@@ -218,4 +219,7 @@ def test_trains_or_says_why_not(loss, name, which, whose, families, context, tmp
     before, after = student.module.state_dict(), trained.module.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.isfinite(tensor).all() for tensor in after.values())
-    assert any(not torch.equal(after[name], tensor) for name, tensor in before.items() if tensor.is_floating_point())
+    changed = [
+        name for name, value in before.items() if value.is_floating_point() and not torch.equal(after[name], value)
+    ]
+    assert changed or family.inherits  # a trained model is kept as it came where no epoch scores higher
