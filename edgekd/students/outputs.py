@@ -6,6 +6,7 @@ Students, teachers and export use them. An output is a tensor, a tuple, a mappin
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
@@ -13,6 +14,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.students.heads.many import raw_names
 from edgekd.students.heads.regression import standardised
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
@@ -138,30 +140,44 @@ def answering(module: nn.Module, spec: TaskSpec) -> nn.Module:
 
 
 def _standardise_layer(module: nn.Module, head: HeadSpec, spec: TaskSpec) -> bool:
-    """Fold the standardisation of a head's numbers into the linear layer that returns them; False if none does."""
+    """Fold the standardisation of a head's numbers into the linear layer that returns them.
+
+    False, with the weights as they were, if no layer does, or if another output depends on it too.
+    """
     if head.kind != "regression":
         return False
+    batch = torch.from_numpy(spec.input.random(0, 2))
     made: list[tuple[nn.Linear, Tensor]] = []
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     hooks = [layer.register_forward_hook(lambda layer, _, answer: made.append((layer, answer))) for layer in layers]
     try:
         with torch.no_grad():
-            raw = raw_of(module(torch.from_numpy(spec.input.example(2))), spec.heads)
-    except Exception:  # noqa: BLE001  # a person's code may raise anything: reported where its outputs are checked
+            raw = raw_of(module(batch), spec.heads)
+    except Exception as error:  # a person's code may raise anything: reported where its outputs are checked
+        if is_want_of_memory(error) or is_shortage(error):
+            raise
         return False
     finally:
         for hook in hooks:
             hook.remove()
     found = [layer for layer, answer in made if raw is not None and answer is raw[head.name]]
-    if len(found) != 1 or found[0].out_features != head.classes or sum(layer is found[0] for layer, _ in made) > 1:
+    if raw is None or len(found) != 1 or found[0].out_features != head.classes:
         return False
     layer, mean, std = found[0], torch.tensor(head.mean), torch.tensor(head.std)
+    before = copy.deepcopy(layer)
     with torch.no_grad():
         if "bias" not in dict(layer.named_parameters(recurse=False)):
             layer.bias = nn.Parameter(torch.zeros(head.classes))
         layer.bias.copy_((layer.bias - mean) / std)
         layer.weight.div_(std[:, None])
-    return True
+        after = raw_of(module(batch), spec.heads) or {}
+    raw[head.name] = standardised(head, raw[head.name])
+    if all(torch.allclose(after[name], raw[name], rtol=1e-3, atol=1e-3) for name in raw):
+        return True
+    with torch.no_grad():
+        layer.weight.copy_(before.weight)
+    layer.bias = before.bias
+    return False
 
 
 def _only_logits(_module: nn.Module, _inputs: Any, answer: Any) -> Any:

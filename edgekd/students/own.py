@@ -150,7 +150,8 @@ def require_fit(module: nn.Module, spec: TaskSpec, called: str) -> None:
             "give images (C, H, W); of a signal (C, 1, T)",
         )
     for mode, given in (("", module), ("in training mode ", copy.deepcopy(module).train())):
-        answer = _answer_to_blank(given, spec.input, called)
+        with torch.random.fork_rng(devices=[]):  # dropout draws in training mode
+            answer = _answer_to_blank(given, spec.input, called)
         if reason := misfit(answer, spec.heads, _BATCH):
             raise ConfigurationError.one(
                 f"`{called}` {mode}returns {reason} (task `{spec.name}`)",

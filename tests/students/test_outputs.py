@@ -173,3 +173,32 @@ def test_a_mask_of_a_signal_is_refused():
     spec = AGES.but(head=MASK)
     with pytest.raises(ConfigurationError, match="head `mask` is a map, and the signals"):
         require_fit(answering(Ages().eval(), spec), spec, "ages")
+
+
+class Both(Ages):
+    """The class is read from the numbers."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = super().forward(x)
+        return numbers, torch.cat([numbers, -numbers], 1)
+
+
+def test_numbers_that_another_output_reads_are_standardised_behind_the_layer():
+    spec = AGES.but(more=(HeadSpec(name="old", classes=2),))
+    module, batch = Both(), torch.randn(2, 2, 4)
+    in_years, classes = module(batch)
+    weights = module.layer.weight.clone()
+    answers = answering(module, spec)(batch)
+    assert torch.allclose(answers["age"], (in_years - 40) / 10)
+    assert torch.equal(answers["old"], classes)
+    assert torch.equal(module.layer.weight, weights)
+    assert module.layer.bias is None
+
+
+def test_want_of_memory_is_no_property_of_a_model():
+    class Starved(Ages):
+        def forward(self, x: Tensor) -> Tensor:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        answering(Starved(), AGES)
