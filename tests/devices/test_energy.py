@@ -34,7 +34,7 @@ class Follower:
         self.place.mkdir(parents=True)
         (self.place / "name").write_text("package-0\n")
         (self.place / "max_energy_range_uj").write_text("262143328850\n")
-        self.joules = 0.0
+        self.joules = self.late_s = 0.0
         self.counted: dict[int, float] = {}  # of each worker, and of those that have ended
         self.put()
         self.over = threading.Event()
@@ -57,10 +57,17 @@ class Follower:
         return sum(self.counted.values())
 
     def play(self) -> None:
-        begun_s = time.monotonic()
+        begun_s = last_s = time.monotonic()
         while not self.over.wait(0.001):
             self.joules = IDLE_W * (time.monotonic() - begun_s) + WORK_W * self.worked_s()
             self.put()
+            now_s = time.monotonic()
+            self.late_s, last_s = max(self.late_s, now_s - last_s), now_s
+
+    @property
+    def tolerance(self) -> float:
+        """Relative error of a window's work, where the counter is late at both ends of it, as on a busy machine."""
+        return 0.1 + 2 * self.late_s * (IDLE_W + WORK_W) / (WORK_W * PLAN.energy_window_s)
 
 
 @pytest.fixture
@@ -81,7 +88,7 @@ def session(follower: Follower) -> Iterator[AgentSession]:
         yield opened
 
 
-def test_a_call_of_known_energy(session: AgentSession, tmp_path: Path) -> None:
+def test_a_call_of_known_energy(session: AgentSession, follower: Follower, tmp_path: Path) -> None:
     assert session.describe().meter == "RAPL, 1 package"
     steps: list[tuple[int, int]] = []
     (result,) = session.measure(
@@ -95,12 +102,12 @@ def test_a_call_of_known_energy(session: AgentSession, tmp_path: Path) -> None:
     # a call takes 2 ms, and longer where other programs take the processor from it
     expected = [WORK_W * sample.window_s / sample.calls for sample in result.energy]
     assert min(expected) >= 0.95 * WORK_W * 2e-3
-    assert [sample.joules for sample in result.energy] == pytest.approx(expected, rel=0.1)
+    assert [sample.joules for sample in result.energy] == pytest.approx(expected, rel=follower.tolerance)
     assert energy.low is not None
     assert energy.low < energy.value < (energy.high or 0)
     assert "waiting process draws left out, by RAPL, 1 package" in energy.method
-    assert found["power.average"].value == pytest.approx(IDLE_W + WORK_W, rel=0.1)
-    assert found["power.idle"].value == pytest.approx(IDLE_W, rel=0.1)
+    assert found["power.average"].value == pytest.approx(IDLE_W + WORK_W, rel=follower.tolerance)
+    assert found["power.idle"].value == pytest.approx(IDLE_W, rel=follower.tolerance)
 
 
 def test_a_load_of_ten_a_second_draws_less_and_costs_the_same_a_call(session: AgentSession, tmp_path: Path) -> None:
