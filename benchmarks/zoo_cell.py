@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec, TextSpec
 __all__ = ["make_cell"]
 
 _SAMPLES, _CALIBRATION = 48, 96
+_COUNTED = 192  # samples on which a static int8 file is compared with its integer reference
 _FOLDER = Path(__file__).resolve().parent
 
 
@@ -105,6 +107,12 @@ class Work:
         return {"of": f"zoo_models.{self.animal.build}", "weights": str(weights)}
 
 
+def _own_path(given: dict[str, Any]) -> str:
+    """``folder/module.py:function`` of a builder, as the command line takes it."""
+    module, _, function = given["of"].partition(":")
+    return f"{_FOLDER / (module.replace('.', '/') + '.py')}:{function}"
+
+
 def _untied(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -163,11 +171,13 @@ def teacher(work: Work) -> dict[str, Any]:
 def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
     """A file, run here: parity with what it was made of, and agreement with that and with the float model.
 
-    ``reference``: of an integer file the agreement with the integer reference, which computes what its encodings say;
-    ``in_float``: operators of a static int8 file that compute in float, counted.
+    Of static int8 also ``reference``, the agreement with the integer reference, which computes what the encodings say,
+    on `_COUNTED` samples, and ``in_float``, operators that compute in float, counted.
     """
     from edgekd import plugins
 
+    if len(work.animal.inputs) > 1:
+        return _of_several(work, part, precision)
     backend = Backend.model_validate(BACKENDS[part])
     options = ExportOptions()
     calibration = samples_of(work.animal, _CALIBRATION, seed=3)[0].numpy().astype(work.spec.input.raw_dtype)
@@ -183,14 +193,39 @@ def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
             f"{precision.value}: parity doesn't hold: {report.detail}", "use another runtime or precision"
         )
     as_float = expected_answers(work.student, work.raw, options)
-    return {
+    figures = {
         "bytes": artefact.size_bytes,
         "difference": report.largest,
         "unit": report.unit,
         "agreement": _agreement(work.spec, found, as_float),
-        "reference": _agreement(work.spec, found, expected_answers(student, work.raw, options)),
+    }
+    if precision is not Precision.INT8:
+        return figures
+    more = samples_of(work.animal, _COUNTED, seed=4)[0].numpy().astype(work.spec.input.raw_dtype)
+    answers = _answers(artefact, backend, student, more, options)
+    return figures | {
+        "reference": _agreement(work.spec, answers, expected_answers(student, more, options)),
+        "counted": _COUNTED,
         "in_float": student.annotations.in_float,
     }
+
+
+def _of_several(work: Work, part: str, precision: Precision) -> dict[str, Any]:
+    """The file of a model of several inputs, as `edgekd export` makes and compares it."""
+    from edgekd.events import SilentEvents
+    from edgekd.exporting.export import ExportPlan, export_model
+
+    given = work.own()
+    plan = ExportPlan(formats=(Format(part),), precisions=(precision,), shapes=work.animal.inputs)
+    output = work.scratch / "several"
+    answer = export_model(_own_path(given), Path(given["weights"]), plan, output, SilentEvents())
+    (made,) = answer.files
+    if made.bundle is None or made.parity is None:
+        raise ConfigurationError.one(made.detail, "use another format")
+    path = next((output / part).glob(f"*{Format(part).suffix}"))
+    for source in path.parent.glob(f"{path.stem}.*"):
+        shutil.copy(source, work.scratch / f"{work.animal.name}-{precision.value}{source.suffix}")
+    return {"bytes": made.size_bytes, "difference": made.parity.largest, "unit": made.parity.unit}
 
 
 def _answers(

@@ -302,17 +302,14 @@ def _labelled(
             f"{data} holds texts, and a text becomes ids by the tokenizer that the model was trained with",
             "write a project of the family own with task: {kind: text-classification, ..., tokenizer: tokenizer.json}",
         )
-    seen = look_at(data.absolute(), Path())
+    steps = shape[-1] if shape is not None and len(shape) == _SIGNAL_AXES else None
+    seen = look_at(data.absolute(), Path(), steps)
     options = {name: value for name, value in seen.task.items() if name not in ("kind", "size")}
     if not seen.signal:
         options |= {"per_channel": True} | ({} if shape is None else {"size": shape[1:], "channels": shape[0]})
         return _of_task(module, called, seen.task["kind"], options, _pixels(mean, std), events)
-    if shape is not None and len(shape) == _SIGNAL_AXES:
-        channels, steps = shape
-        if seen.rate:
-            options |= {"seconds": steps / seen.rate, "channels": 2 if channels == 2 else 1}
-        else:
-            options |= {"length": steps, "step": None}
+    if shape is not None and steps is not None and seen.rate:
+        options |= {"seconds": steps / seen.rate, "channels": 2 if shape[0] == 2 else 1}
     normal = _pixels(mean, std) or {"mean": (0.0,), "std": (1.0,)}
     return _of_task(module, called, seen.task["kind"], options, normal, events, shape)
 

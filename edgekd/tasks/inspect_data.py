@@ -57,10 +57,11 @@ class Seen:
     rate: int = 0  # of recordings, samples a second
 
 
-def look_at(data: Path, folder: Path) -> Seen:
+def look_at(data: Path, folder: Path, steps: int | None = None) -> Seen:
     """Inspect a folder of pictures, recordings or texts, a .csv list or numeric columns, or arrays (.npz).
 
-    Relative paths are relative to ``folder``.
+    Relative paths are relative to ``folder``. ``steps`` is the length of windows of series, found from the data if
+    None.
 
     Raises UsageError for anything else, and ConfigurationError for an unexpected layout.
     """
@@ -77,7 +78,7 @@ def look_at(data: Path, folder: Path) -> Seen:
             "lay them out as FOLDER/CLASS/picture.jpg, FOLDER/CLASS/recording.wav",
         )
     if data.suffix.lower() == ".csv" and (columns := _columns_of_series(folder / data)) is not None:
-        return _of_series(columns, folder, data)
+        return _of_series(columns, folder, data, steps)
     if data.suffix.lower() == ".csv":
         return _of_pictures(_made(ImageCsv, folder, {"kind": "image-csv", "file": str(data)}), "file", data)
     if data.suffix.lower() == ".npz":
@@ -199,14 +200,13 @@ _SERIES = ("series", "recording", "run", "id")
 _TIMES = ("time", "timestamp", "t")
 
 
-def _of_series(columns: Columns, folder: Path, data: Path) -> Seen:
+def _of_series(columns: Columns, folder: Path, data: Path, steps: int | None) -> Seen:
     options: dict[str, Any] = {"kind": "csv-series", "file": str(data), **columns._asdict()}
     options = {name: value for name, value in options.items() if value is not None}
-    found = _made(CsvSeries, folder, options).all_series()
-    runs = [len(list(run)) for series in found for _, run in groupby(series.labels)]
-    if len({len(series.labels) for series in found}) > 1 or len(runs) > len(found):
-        length = max(_LEAST_WINDOW, min(_WINDOW, int(np.percentile(runs, _SHORT))))
-        options |= {"length": length, "step": max(1, length // 2)}
+    if steps is not None:
+        options["length"] = steps
+    else:
+        options |= _window(_made(CsvSeries, folder, options))
     spec, train, commonest = _looked_through(_made(CsvSeries, folder, options))
     channels, steps = spec.input.shape
     named = ", ".join(columns.values[:_NAMED]) + ", ..." * (channels > _NAMED)
@@ -220,6 +220,16 @@ def _of_series(columns: Columns, folder: Path, data: Path) -> Seen:
         floats=True,
         signal="series",
     )
+
+
+def _window(task: CsvSeries) -> dict[str, int]:
+    """Length and step of windows where series, or runs of one label in them, are of several lengths; else nothing."""
+    found = task.all_series()
+    runs = [len(list(run)) for series in found for _, run in groupby(series.labels)]
+    if len({len(series.labels) for series in found}) == 1 and len(runs) <= len(found):
+        return {}
+    length = max(_LEAST_WINDOW, min(_WINDOW, int(np.percentile(runs, _SHORT))))
+    return {"length": length, "step": max(1, length // 2)}
 
 
 def _looked_through(task: Task) -> tuple[TaskSpec, int, float]:
