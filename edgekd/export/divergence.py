@@ -1,8 +1,9 @@
 """First diverging operator of a file against its student, for the message of a failed parity check.
 
-The file runs here with all its intermediate values kept (LiteRT's own kernels, ONNX Runtime without fusion, or OpenVINO
-with a result behind every value), so it finds wrong files; a wrong kernel of another device it can't see, and the
-message says so.
+Values of an integer file are compared with those of the integer reference, not of the float student: quantization
+itself may move a value by more than a wrong operator does. The file runs here with all its intermediate values kept
+(LiteRT's own kernels, ONNX Runtime without fusion, or OpenVINO with a result behind every value), so it finds wrong
+files; a wrong kernel of another device it can't see, and the message says so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from edgekd.students._protocol import Student
 
 __all__ = ["first_divergence"]
 
-_SHARE = 0.05  # of a tensor's largest magnitude, float to float; int8 values lose up to a few percent by rounding
+_SHARE = 0.05  # of a tensor's largest magnitude: roundings of ties grow on their way through the layers
 
 
 def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], options: ExportOptions) -> str:
@@ -56,22 +57,40 @@ def _difference(theirs: NDArray[np.float32], value: NDArray[np.float32]) -> floa
 
 
 def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[str, NDArray[np.float32]]]:
-    """Float value of each node by key, in order, with the node's name."""
+    """Value of each node that computes, by key, in order, with the node's name: as the integer reference computes it.
+
+    Nodes that only move values are left out: a file may have another layout there, and what is wrong shows behind them.
+    """
     import torch
 
-    from edgekd.students.graph import execute, trace
+    from edgekd.compress.quantization.reference import IntegerReference, reference_module
+    from edgekd.students.graph import execute, spec_of, trace
 
-    traced = trace(student, decomposed=False)
-    nodes, values = traced.nodes, dict[str, tuple[str, NDArray[np.float32]]]()
-    users = {node.name: [user.name for user in node.users] for node in traced.program.graph.nodes}
+    precision, found = student.annotations.precision, dict[str, Any]()
+    if precision.weights.is_integer and not precision.is_static:
+        student = student.but(module=reference_module(student))
+    traced, inputs = trace(student, decomposed=False), torch.from_numpy(normalised(raw, student.task))
 
     def record(key: str, value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            values[key] = (nodes[key], value.detach().float().numpy().copy())
+        found[key] = value
         return value
 
     with torch.no_grad():
-        execute(traced, torch.from_numpy(normalised(raw, student.task)), record)
+        if precision.is_static:
+            found = IntegerReference(traced).values(inputs)
+        else:
+            execute(traced, inputs, record)
+    nodes = traced.nodes
+    values = {
+        key: (nodes[key], value.detach().float().numpy().copy())
+        for key, value in found.items()
+        if isinstance(value, torch.Tensor)
+    }
+    graph = traced.program.graph.nodes
+    users = {node.name: [user.name for user in node.users] for node in graph}
+    computing = {
+        node.name for node in graph if node.op == "call_function" and spec_of(node).kind not in ("free", "move")
+    }
     encoded, floats = student.annotations.activations, student.annotations.float_operators
     # a convolution whose ReLU is fused into it has no value of its own in an int8 file
     fused = {
@@ -79,7 +98,7 @@ def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[s
         for key, (node, _) in values.items()
         if encoded and key not in (*encoded, *floats) and any(traced.keys.get(user) in encoded for user in users[node])
     }
-    return {key: value for key, value in values.items() if key not in fused and key != "input"}
+    return {key: (node, value) for key, (node, value) in values.items() if key not in fused and node in computing}
 
 
 def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:

@@ -21,9 +21,17 @@ from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.divergence import first_divergence
 from edgekd.export.onnx.exporter import OnnxExporter
-from edgekd.export.parity import _compare, check_parity, compared, expected_answers
+from edgekd.export.parity import (
+    ParityReport,
+    _beside_quantization,
+    _compare,
+    check_parity,
+    compared,
+    expected_answers,
+)
 from edgekd.export.score import score_artefact
 from edgekd.ir.backends import formats_of
+from edgekd.ir.encoding import Annotations
 from edgekd.ir.numerics import Precision
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Score, Split, SplitName, TaskSpec
@@ -114,6 +122,47 @@ def test_a_faithful_file_leaves_the_student_nowhere(
     artefact = exporter.export(student, ExportOptions(), where, here, path)
     found = first_divergence(artefact, student, samples[:1], ExportOptions())
     assert found == "every value inside the file is the student's when it runs here: the device's kernels differ"
+
+
+@pytest.mark.runtime
+@pytest.mark.parametrize("backend", ["onnxruntime/cpu", "litert/xnnpack", "openvino/cpu"])
+def test_what_quantization_itself_moves_is_no_divergence(
+    calibrated: dict[Precision, Student], samples: NDArray[Any], tmp_path: Path, backend: str
+) -> None:
+    """Encodings of half the range clip what the float student has."""
+    student, where = calibrated[Precision.INT8], Backend.model_validate(backend)
+    halved = {
+        key: encoding.but(scale=tuple(0.5 * scale for scale in encoding.scale))
+        for key, encoding in student.annotations.activations.items()
+    }
+    clipped = student.but(annotations=student.annotations.but(activations=halved))
+    floats, integers = (expected_answers(one, samples, ExportOptions()) for one in (_floats(student), clipped))
+    assert np.abs(integers - floats).max() > 0.05 * np.abs(floats).max()
+    path = tmp_path / f"model{formats_of(where)[0].suffix}"
+    exporter = plugins.load("edgekd.exporters", formats_of(where)[0].value)()
+    artefact = exporter.export(clipped, ExportOptions(), where, None, path)
+    found = first_divergence(artefact, clipped, samples[:1], ExportOptions())
+    assert found == "every value inside the file is the student's when it runs here: the device's kernels differ"
+
+
+def _floats(student: Student) -> Student:
+    return student.but(annotations=Annotations())
+
+
+def test_more_steps_are_allowed_where_they_are_a_small_part_of_the_quantization_error() -> None:
+    rng = np.random.default_rng(0)
+    floats = rng.standard_normal((48, 10)).astype(np.float32)
+    error = rng.standard_normal((48, 10)).astype(np.float32)
+    integers = floats + error
+    strict = ParityReport(samples=48, agree=40, largest=9.0, unit="steps", allowed=6.0, holds=False, detail="9 steps")
+    for share, holds in ((0.2, True), (0.3, False), (float("nan"), False)):
+        found = integers + np.float32(share) * error[:, ::-1]
+        report = _beside_quantization(strict, integers, found, floats)
+        assert report.holds is holds
+        assert (report.largest, report.agree) == (9.0, 40)
+        assert report.detail == ("" if holds else f"9 steps, {share:.0%} of the quantization error in root mean square")
+    exact = _beside_quantization(strict, floats, floats + 0.1, floats)  # quantization changed nothing
+    assert not exact.holds
 
 
 @pytest.mark.runtime

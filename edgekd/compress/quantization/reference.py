@@ -82,6 +82,24 @@ class IntegerReference(nn.Module):
         scaled = [leaf * self._scale(node) for leaf, node in zip(leaves, nodes, strict=True)]
         return pytree.tree_unflatten(scaled, shape)
 
+    @torch.no_grad()
+    def values(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Return the value of every float tensor by key, in order, for normalised (N, C, H, W).
+
+        Integers are dequantized; the result of an operator of a float island is that before it is quantized.
+        """
+        found = dict[str, Tensor]()
+
+        def compute(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+            key, result = self._traced.keys[node.name], self._compute(node, args, kwargs)
+            if is_tensor(node):
+                in_float = key in self._floats
+                found[key] = self._real(node, args, kwargs) if in_float else self._dequantized(node, result)
+            return result
+
+        execute_nodes(self._traced, inputs, compute)
+        return found
+
     def _compute(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         key = self._traced.keys[node.name]
         if node.op == "placeholder":
@@ -90,9 +108,12 @@ class IntegerReference(nn.Module):
             return call(node, args, kwargs)  # passed on as they are
         if key in self._points.weights:
             return self._stored(key, self._products(node, key, args))
-        real = pytree.tree_map(self._dequantized, (node.args, node.kwargs), (args, kwargs))
-        result = call(node, *real)
+        result = self._real(node, args, kwargs)
         return self._stored(key, result) if is_tensor(node) else result
+
+    def _real(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return an operator's result on dequantized values."""
+        return call(node, *pytree.tree_map(self._dequantized, (node.args, node.kwargs), (args, kwargs)))
 
     def _stored(self, key: str, real: Tensor) -> Tensor:
         """Round a value to the integers of its encoding, if it has one."""
