@@ -185,7 +185,7 @@ def test_answers_are_the_references(
     assert report.agree >= len(samples) - 1
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime/cpu", "openvino/cpu"])
+@pytest.mark.parametrize("backend", EXPORTERS)
 def test_an_island_that_reorders_values(
     backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.encoded import float_nodes
@@ -23,7 +23,7 @@ from edgekd.export.matching import node_values, same_tensor
 from edgekd.export.tflite.barriers import Guarded, remove_barriers
 from edgekd.export.tflite.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
 from edgekd.ir.operators import weight_axis
-from edgekd.students.graph import Traced, is_decoding
+from edgekd.students.graph import Traced, is_decoding, spec_of
 from edgekd.students.heads.deployed import DECODE, deployed
 from edgekd.students.islands import kept_tensors
 
@@ -141,6 +141,8 @@ def _match(
     interpreter, floats = run_shown(data, example), float_nodes(traced)
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
+    # a roll is lowered to several operators, and each of their results has its values in some order
+    rearranging = {name for name in values if name != source and _rearranges(nodes[name])}
     found: dict[int, tuple[str, ...]] = {int(model.subgraphs[0].inputs[0]): (source,)}
     free = [name for name in values if name != source]
     for operator in model.subgraphs[0].operators:
@@ -148,7 +150,9 @@ def _match(
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
             value = interpreter.get_tensor(index)
-            first = next((name for name in free if same_tensor(value, values[name], moved=True)), None)
+            first = next(
+                (name for name in free if same_tensor(value, values[name], moved=name not in rearranging)), None
+            )
             chain = [] if first is None else [first]
             while chain:  # following operators that change nothing for this sample: a fused activation, a flatten
                 after = [user.name for user in nodes[chain[-1]].users if user.name in free]
@@ -161,6 +165,12 @@ def _match(
                 free.remove(name)
             found[index] = tuple(chain)
     return found
+
+
+def _rearranges(node: fx.Node) -> bool:
+    """Whether an operator moves values and counts by itself, not as one with its input."""
+    row = spec_of(node)
+    return row.kind == "move" and row.encodes == "none"
 
 
 def run_shown(data: bytes, example: NDArray[Any]) -> Any:
