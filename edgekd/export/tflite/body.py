@@ -15,14 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.encoded import float_nodes
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.export.tflite.barriers import Guarded, remove_barriers
 from edgekd.export.tflite.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
-from edgekd.ir.operators import weight_axis
+from edgekd.ir.operators import TFLITE, weight_axis
 from edgekd.students.graph import Traced, is_decoding, spec_of
 from edgekd.students.heads.deployed import DECODE, deployed
 from edgekd.students.islands import kept_tensors
@@ -31,6 +31,9 @@ __all__ = ["DECODING", "TfliteBody", "convert_body", "run_shown", "to_tflite"]
 
 DECODING = f"{DECODE}."
 """Prefix of the names of tensors that stay in float, whatever the student's precision."""
+
+_MOVING = ("free", "move")
+"""Kinds of operators that compute nothing: none of them is what a computing node was lowered to."""
 
 
 @dataclass(frozen=True)
@@ -141,17 +144,22 @@ def _match(
     interpreter, floats = run_shown(data, example), float_nodes(traced)
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
+    rows = {name: spec_of(nodes[name]) for name in values if name != source}
+    moving = {name for name, row in rows.items() if row.kind in _MOVING}
     # a roll is lowered to several operators, and each of their results has its values in some order
-    rearranging = {name for name in values if name != source and _rearranges(nodes[name])}
+    rearranging = {name for name in moving if rows[name].kind == "move" and rows[name].encodes == "none"}
     found: dict[int, tuple[str, ...]] = {int(model.subgraphs[0].inputs[0]): (source,)}
-    free = [name for name in values if name != source]
+    free = list(rows)
     for operator in model.subgraphs[0].operators:
+        lowered = TFLITE.get(operator_name(model, operator))
+        moves = lowered is not None and lowered.kind in _MOVING
         for index in map(int, operator.outputs):
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
             value = interpreter.get_tensor(index)
+            possible = (name for name in free if name in moving) if moves else iter(free)
             first = next(
-                (name for name in free if same_tensor(value, values[name], moved=name not in rearranging)), None
+                (name for name in possible if same_tensor(value, values[name], moved=name not in rearranging)), None
             )
             chain = [] if first is None else [first]
             while chain:  # following operators that change nothing for this sample: a fused activation, a flatten
@@ -165,12 +173,6 @@ def _match(
                 free.remove(name)
             found[index] = tuple(chain)
     return found
-
-
-def _rearranges(node: fx.Node) -> bool:
-    """Whether an operator moves values and counts by itself, not as one with its input."""
-    row = spec_of(node)
-    return row.kind == "move" and row.encodes == "none"
 
 
 def run_shown(data: bytes, example: NDArray[Any]) -> Any:
