@@ -4,7 +4,8 @@ Static int8 is compared with the student's integer reference, in steps of the ou
 the other way, and now and then such a step grows on its way through the layers. Some networks make all errors grow
 (MobileNets with wide ranges): there a file may differ by more steps, if the root mean square of its difference from the
 reference is at most a quarter of the reference's own from the float student. It adds 3 % to the quantization error
-then, since independent errors add by their squares. The other precisions are compared with
+then, since independent errors add by their squares. Of several heads, whose outputs are decoded, each raw output may
+differ by a quarter of the largest quantization error. The other precisions are compared with
 torch on the same weights, relative to the largest logit. On a tie, which is within the allowed difference of both
 classes, either is right. Several heads are compared by `parity_heads`.
 
@@ -13,6 +14,7 @@ When a file fails, the first operator at which it diverges from the student is n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["ParityReport", "check_parity", "compared", "compared_floats", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
-_ERROR_SHARE = 0.25  # of the root mean square of the quantization error
+_ERROR_SHARE = 0.25  # of the quantization error
 _SAME, _HALF = 1e-3, 2e-2  # differences of float outputs, as shares of the largest logit
 _QUANTIZED = 1e-1  # static: after a float island; dynamic: kernels quantize by the range they see; bfloat16
 
@@ -88,7 +90,10 @@ def _report(student: Student, raw: NDArray[Any], options: ExportOptions, found: 
             return report
         in_float = _forward(student.module.eval(), _seen(student, raw, options))
         return _beside_quantization(report, expected, found, in_float)
-    return _compare_heads(student, _raw(student, raw, options), found)
+    in_float = None
+    if student.annotations.precision.is_static:
+        in_float = _raw(student.module.eval(), student, raw, options)
+    return _compare_heads(student, _raw(_reference(student), student, raw, options), found, in_float)
 
 
 def _unfused(job: Job, student: Student, raw: NDArray[Any], options: ExportOptions) -> Rows:
@@ -121,15 +126,15 @@ def expected_answers(student: Student, raw: NDArray[Any], options: ExportOptions
         return _forward(_reference(student), _seen(student, raw, options))
     from edgekd.students.heads.deployed import Decoder
 
-    outputs = Decoder(student.task)(_raw(student, raw, options))
+    outputs = Decoder(student.task)(_raw(_reference(student), student, raw, options))
     return output_rows(student.task, [output.numpy() for output in outputs])
 
 
-def _raw(student: Student, raw: NDArray[Any], options: ExportOptions) -> dict[str, Tensor]:
-    """Raw outputs by name, each (N, ...)."""
+def _raw(module: nn.Module, student: Student, raw: NDArray[Any], options: ExportOptions) -> dict[str, Tensor]:
+    """Raw outputs of a module by name, each (N, ...)."""
     import torch
 
-    module, inputs = _reference(student), torch.from_numpy(_seen(student, raw, options))
+    inputs = torch.from_numpy(_seen(student, raw, options))
     with torch.inference_mode():
         pieces = [module(inputs[start : start + 128]) for start in range(0, len(inputs), 128)]
     return {name: torch.cat([piece[name].float() for piece in pieces]) for name in pieces[0]}
@@ -217,10 +222,12 @@ def _difference_report(
     )
 
 
-def _compare_heads(student: Student, expected: dict[str, Tensor], found: Rows) -> ParityReport:
+def _compare_heads(
+    student: Student, expected: dict[str, Tensor], found: Rows, in_float: Mapping[str, Tensor] | None
+) -> ParityReport:
     from edgekd.export.parity_heads import head_differences
 
-    steps = _steps(student, expected)
+    steps = _steps(student, expected, in_float)
     by_head = head_differences(student.task, expected, steps, found)
     worst = np.max(np.stack(list(by_head.values())), axis=0)
     largest = float(worst.max(initial=0.0))
@@ -254,12 +261,11 @@ def _steps_allowed(encoding: Encoding) -> float:
     return max(_LARGEST_STEPS, _SAME * encoding.highest)
 
 
-def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
-    """Allowed difference of each raw output."""
-    precision = student.annotations.precision
-    share = _largest_share(precision)
+def _steps(student: Student, expected: dict[str, Tensor], in_float: Mapping[str, Tensor] | None) -> dict[str, float]:
+    """Allowed difference of each raw output. ``in_float``: a static int8 student's own."""
+    share = _largest_share(student.annotations.precision)
     shares = {name: share * max(1e-6, float(value.abs().max())) for name, value in expected.items()}
-    if not precision.is_static:
+    if in_float is None:
         return shares
     from edgekd.export.encoded import encodings_by_node
     from edgekd.students.graph import outputs_in, trace
@@ -268,5 +274,7 @@ def _steps(student: Student, expected: dict[str, Tensor]) -> dict[str, float]:
     encodings = encodings_by_node(traced)
     for name, node in zip(expected, outputs_in(traced.program), strict=True):
         if node.name in encodings:
-            shares[name] = _steps_allowed(encodings[node.name]) * encodings[node.name].scale[0]
+            error = float((expected[name] - in_float[name]).abs().max())
+            steps = _steps_allowed(encodings[node.name]) * encodings[node.name].scale[0]
+            shares[name] = max(steps, _ERROR_SHARE * error)
     return shares

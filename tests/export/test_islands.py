@@ -134,6 +134,22 @@ class Windows(nn.Module):
         return self.head(self.pool(x.transpose(1, 2)).flatten(1))
 
 
+class SinglePatch(nn.Module):
+    """Attention over one token, whose result has the values of its third input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.out = nn.Conv2d(3, 16, 16), nn.Linear(16, 16)
+        self.parts = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        q, k, v = (part(x).view(-1, 1, 2, 8).transpose(1, 2) for part in self.parts)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.head((x + self.out(attended.transpose(1, 2).reshape(-1, 1, 16))).mean(1))
+
+
 class Pyramid(nn.Module):
     """Float maps are joined, and a convolution reads the result."""
 
@@ -156,6 +172,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "gated": Gated,
     "transformer": Transformer,
     "windows": Windows,
+    "single-patch": SinglePatch,
     "pyramid": Pyramid,
     "clamped": clamped,
 }
