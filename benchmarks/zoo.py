@@ -233,7 +233,7 @@ class Page:
     def _faithful(self) -> Iterator[str]:
         """Static int8 files beside the integer reference, and what computes in float."""
         files = [self.column(animal, part, "int8") for animal in ZOO for part in FORMATS]
-        shares = [one["reference"] for one in files if "reference" in one]
+        shares = [one["reference"] for one in files if "counted" in one]
         yield "## Static int8, as encoded"
         yield ""
         yield (
@@ -246,14 +246,14 @@ class Page:
         yield from self._table(
             ("model", *FORMATS.values(), "in float"),
             lambda animal: [
-                *(self.text(animal, part, "int8", self._reference) for part in FORMATS),
+                *(self._reference(self.column(animal, part, "int8")) for part in FORMATS),
                 self._in_float(animal),
             ],
         )
 
     @staticmethod
     def _reference(one: Mapping[str, Any]) -> str:
-        return f"{one['reference']:.1%}" if "reference" in one else "not counted"
+        return f"{one['reference']:.1%}" if "counted" in one else "-"
 
     def _in_float(self, animal: Animal) -> str:
         """Operators that compute in float; by format, where they are not the same."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgekd.agent.telemetry import keep_silent
 from edgekd.artefacts import Artefact, Format
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.tensors import normalised, to_model_inputs
+from edgekd.export.tensors import student_inputs, to_model_inputs
 from edgekd.students._protocol import Student
 
 __all__ = ["first_divergence"]
@@ -32,9 +32,9 @@ def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], op
         inputs = np.repeat(inputs, options.batch, axis=0)
     readers = {Format.ONNX: _onnx_values, Format.TFLITE: _tflite_values, Format.OPENVINO: _openvino_values}
     shown = readers[artefact.format](artefact, inputs)
-    ours = _student_values(student, raw)
+    ours = _student_values(student, student_inputs(student, raw, options))
     for key, (node, value) in ours.items():
-        theirs = shown.get(key, shown.get(node))
+        theirs = shown.get(key, shown.get(node))  # TFLite's tensors have keys for names, others their nodes
         if theirs is None and key == list(ours)[-1] and options.output == "float32" and student.task.plain:
             theirs = shown.get(student.task.head.name)  # the output, which has the caller's name
         theirs = theirs[:1] if theirs is not None and theirs.ndim else None
@@ -56,20 +56,20 @@ def _difference(theirs: NDArray[np.float32], value: NDArray[np.float32]) -> floa
     return min(float(np.abs(each - value).max(initial=0.0)) for each in laid)
 
 
-def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[str, NDArray[np.float32]]]:
-    """Value of each node that computes, by key, in order, with the node's name: as the integer reference computes it.
+def _student_values(student: Student, inputs: NDArray[Any]) -> Mapping[str, tuple[str, NDArray[np.float32]]]:
+    """Value of each node by key, in order, with the node's name: as the integer reference computes it.
 
-    Nodes that only move values are left out: a file may have another layout there, and what is wrong shows behind them.
+    A node that only moves values has no name: torch numbers these differently on the way to ONNX.
     """
     import torch
 
     from edgekd.compress.quantization.reference import IntegerReference, reference_module
-    from edgekd.students.graph import execute, spec_of, trace
+    from edgekd.students.graph import execute, trace
 
     precision, found = student.annotations.precision, dict[str, Any]()
     if precision.weights.is_integer and not precision.is_static:
         student = student.but(module=reference_module(student))
-    traced, inputs = trace(student, decomposed=False), torch.from_numpy(normalised(raw, student.task))
+    traced = trace(student, decomposed=False)
 
     def record(key: str, value: Any) -> Any:
         found[key] = value
@@ -77,28 +77,33 @@ def _student_values(student: Student, raw: NDArray[Any]) -> Mapping[str, tuple[s
 
     with torch.no_grad():
         if precision.is_static:
-            found = IntegerReference(traced).values(inputs)
+            found = IntegerReference(traced).values(torch.from_numpy(inputs))
         else:
-            execute(traced, inputs, record)
-    nodes = traced.nodes
+            execute(traced, torch.from_numpy(inputs), record)
+    graph = {node.name: node for node in traced.program.graph.nodes}
+    nodes = {key: graph[name] for key, name in traced.nodes.items() if graph[name].op == "call_function"}
     values = {
-        key: (nodes[key], value.detach().float().numpy().copy())
+        key: ("" if _moves(nodes[key]) else nodes[key].name, value.detach().float().numpy().copy())
         for key, value in found.items()
-        if isinstance(value, torch.Tensor)
-    }
-    graph = traced.program.graph.nodes
-    users = {node.name: [user.name for user in node.users] for node in graph}
-    computing = {
-        node.name for node in graph if node.op == "call_function" and spec_of(node).kind not in ("free", "move")
+        if key in nodes and isinstance(value, torch.Tensor)
     }
     encoded, floats = student.annotations.activations, student.annotations.float_operators
     # a convolution whose ReLU is fused into it has no value of its own in an int8 file
     fused = {
         key
-        for key, (node, _) in values.items()
-        if encoded and key not in (*encoded, *floats) and any(traced.keys.get(user) in encoded for user in users[node])
+        for key in values
+        if encoded
+        and key not in (*encoded, *floats)
+        and any(traced.keys.get(user.name) in encoded for user in nodes[key].users)
     }
-    return {key: (node, value) for key, (node, value) in values.items() if key not in fused and node in computing}
+    return {key: value for key, value in values.items() if key not in fused}
+
+
+def _moves(node: Any) -> bool:
+    from edgekd.students.graph import spec_of
+
+    row = spec_of(node)
+    return row.kind == "free" or (row.kind == "move" and row.transparent)
 
 
 def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
+from edgekd.export.io_wrapper import IOWrapper
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows, TaskSpec
 from edgekd.tasks.rows import output_rows
 
-__all__ = ["answers_of", "from_model_outputs", "normalised", "output_encoding", "to_model_inputs"]
+__all__ = ["answers_of", "from_model_outputs", "normalised", "output_encoding", "student_inputs", "to_model_inputs"]
 
 _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 
@@ -81,6 +82,16 @@ def normalised(raw: NDArray[Any], spec: TaskSpec) -> NDArray[Any]:
     mean = np.asarray(spec.input.mean, np.float32).reshape(shape)
     std = np.asarray(spec.input.std, np.float32).reshape(shape)
     return np.asarray((raw.astype(np.float32) - mean) / std, np.float32)
+
+
+def student_inputs(student: Student, raw: NDArray[Any], options: ExportOptions) -> NDArray[Any]:
+    """Input values of the student for raw samples: from the file's integers, where it takes them as its encoding."""
+    wrapper = IOWrapper(student, options)
+    encoding = wrapper.input_encoding
+    if encoding is not None and options.preprocess == "fold" and wrapper.integers_are_the_input:
+        integers = raw.astype(np.float32) - np.float32(128 + encoding.zero_point[0])
+        return np.asarray(integers * np.float32(encoding.scale[0]), np.float32)
+    return normalised(raw, student.task)
 
 
 def output_encoding(student: Student) -> Encoding | None:

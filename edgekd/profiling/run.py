@@ -123,17 +123,20 @@ def profile_device(
 
                 try:
                     clock.begin(name)
+                    section: DeploymentProfile | MemoryProfile | BehaviourProfile
                     if name == "memory":
-                        known[name] = profiler.memory(report_step)
+                        section = profiler.memory(report_step)
                     elif name == behaviour:
-                        known[name] = profiler.behaviour(usable[0], report_step)
+                        section = profiler.behaviour(usable[0], report_step)
                     else:
-                        known[name] = profiler.deployment(*deployments[names.index(name)], report_step)
+                        section = profiler.deployment(*deployments[names.index(name)], report_step)
                 except _NoTimeLeft:
                     continue
-                write_json(home / f"{name}.json", known[name])
+                known[name] = section
+                write_json(home / f"{name}.json", section)
                 anew.finished(name)
-                clock.finished()
+                if _has_results(section):
+                    clock.finished()
             if all(name in known for name in sections):
                 anew.over()
     finally:
@@ -166,7 +169,7 @@ class _NoTimeLeft(Exception):
 class _Clock:
     """Time limit of a quick profile: no section begins that is not expected to fit, no step too late.
 
-    The limit applies once a section is finished: on a machine where one section alone takes longer, each call
+    The limit applies once a section has results: on a machine where one section alone takes longer, each call
     finishes one, and the same command comes to an end.
     """
 
@@ -186,7 +189,7 @@ class _Clock:
         self._sections.append(section)
 
     def finished(self) -> None:
-        """Record that a section is finished."""
+        """Record that a section has results."""
         self._any_finished = True
 
     def check(self) -> None:

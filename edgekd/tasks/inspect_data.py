@@ -208,15 +208,15 @@ def _of_series(columns: Columns, folder: Path, data: Path, steps: int | None) ->
     else:
         options |= _window(_made(CsvSeries, folder, options))
     spec, train, commonest = _looked_through(_made(CsvSeries, folder, options))
-    channels, steps = spec.input.shape
+    channels, length = spec.input.shape
     named = ", ".join(columns.values[:_NAMED]) + ", ..." * (channels > _NAMED)
     return Seen(
         task=options,
-        words=f"{train:,} training windows of {spec.head.classes} classes, columns {named}, {steps} steps",
+        words=f"{train:,} training windows of {spec.head.classes} classes, columns {named}, {length} steps",
         train=train,
         classes=spec.head.classes,
         commonest=commonest,
-        side=steps,
+        side=length,
         floats=True,
         signal="series",
     )

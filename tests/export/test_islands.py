@@ -147,7 +147,7 @@ class SinglePatch(nn.Module):
         x = self.patch(x).flatten(2).transpose(1, 2)
         q, k, v = (part(x).view(-1, 1, 2, 8).transpose(1, 2) for part in self.parts)
         attended = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.head((x + self.out(attended.transpose(1, 2).reshape(-1, 1, 16))).mean(1))
+        return self.head((x + self.out(attended.transpose(1, 2).reshape(-1, 1, 16)))[:, 0])
 
 
 class Pyramid(nn.Module):

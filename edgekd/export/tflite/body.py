@@ -32,9 +32,6 @@ __all__ = ["DECODING", "TfliteBody", "convert_body", "run_shown", "to_tflite"]
 DECODING = f"{DECODE}."
 """Prefix of the names of tensors that stay in float, whatever the student's precision."""
 
-_MOVING = ("free", "move")
-"""Kinds of operators that compute nothing: none of them is what a computing node was lowered to."""
-
 
 @dataclass(frozen=True)
 class TfliteBody:
@@ -145,34 +142,38 @@ def _match(
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
     rows = {name: spec_of(nodes[name]) for name in values if name != source}
-    moving = {name for name, row in rows.items() if row.kind in _MOVING}
     # a roll is lowered to several operators, and each of their results has its values in some order
-    rearranging = {name for name in moving if rows[name].kind == "move" and rows[name].encodes == "none"}
+    rearranging = {name for name, row in rows.items() if row.kind == "move" and row.encodes == "none"}
     found: dict[int, tuple[str, ...]] = {int(model.subgraphs[0].inputs[0]): (source,)}
     free = list(rows)
-    for operator in model.subgraphs[0].operators:
-        lowered = TFLITE.get(operator_name(model, operator))
-        moves = lowered is not None and lowered.kind in _MOVING
+
+    def same(value: NDArray[np.float32], name: str) -> bool:
+        return same_tensor(value, values[name], moved=name not in rearranging)
+
+    # what computes comes first: a result may equal an input that is reshaped before (attention over a single patch)
+    for operator in sorted(model.subgraphs[0].operators, key=lambda operator: _moves(operator_name(model, operator))):
         for index in map(int, operator.outputs):
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
             value = interpreter.get_tensor(index)
-            possible = (name for name in free if name in moving) if moves else iter(free)
-            first = next(
-                (name for name in possible if same_tensor(value, values[name], moved=name not in rearranging)), None
-            )
+            first = next((name for name in free if same(value, name)), None)
             chain = [] if first is None else [first]
             while chain:  # following operators that change nothing for this sample: a fused activation, a flatten
                 after = [user.name for user in nodes[chain[-1]].users if user.name in free]
                 if len(nodes[chain[-1]].users) != 1 or not after or after[0] in floats:
                     break  # a float operator counts by itself, and may reorder values
-                if not same_tensor(value, values[after[0]], moved=True):
+                if not same(value, after[0]):
                     break
                 chain.append(after[0])
             for name in chain:
                 free.remove(name)
             found[index] = tuple(chain)
     return found
+
+
+def _moves(spelling: str) -> bool:
+    """Whether an operator computes nothing."""
+    return spelling in TFLITE and TFLITE[spelling].kind in ("free", "move")
 
 
 def run_shown(data: bytes, example: NDArray[Any]) -> Any:
