@@ -74,10 +74,10 @@ def probe(
 
     ``precisions`` are those allowed. The result is cached in this process for modules with the same kinds of layers.
     """
-    layouts = (False, True) if given.is_image and not _dies_channels_last(module, given.shape) else (False,)
+    layouts = (False, True) if given.is_image and _takes_channels_last(module, given) else (False,)
     options = [Execution(precision=p, channels_last=layout) for p in precisions for layout in layouts]
     key = digest_json(
-        [_kinds(module), list(given.shape), batch_size, str(device), torch.get_num_threads(), list(precisions)]
+        [_kinds(module), list(given.shape), batch_size, str(device), torch.get_num_threads(), list(precisions), layouts]
     )
     if key not in _known:
         step = _steps(module, given, batch_size, device)
@@ -176,6 +176,20 @@ def _samples(batch_size: int) -> int:
     """Return the batch size of a trial step: a multiple of the threads, for the reason in `loop.batches_of`."""
     threads = torch.get_num_threads()
     return max(2, threads, min(32, batch_size) // threads * threads)
+
+
+def _takes_channels_last(module: nn.Module, given: InputSpec) -> bool:
+    """Return whether a module can be trained channels last: ``Tensor.view`` refuses to flatten such a map."""
+    if _dies_channels_last(module, given.shape):
+        return False
+    laid = laid_out(copy.deepcopy(module).eval(), torch.device("cpu"), torch.channels_last)
+    samples = torch.from_numpy(given.random(0, 2)).contiguous(memory_format=torch.channels_last)
+    try:
+        with torch.no_grad():
+            laid(samples)
+    except RuntimeError:  # contiguous, it is tried by the caller, with the same inputs
+        return False
+    return True
 
 
 def _dies_channels_last(module: nn.Module, shape: Sequence[int]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["predict", "validator"]
 
-
-_MOST_AT_ONCE, _BYTES_AT_ONCE = 256, 64 * 1024**2  # of samples as float32
+_ON_ACCELERATOR = 128  # samples of one forward pass
 
 
 def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: int | None = None) -> Rows:
     """Return outputs for raw samples (N, C, H, W) like an exported file's: logits (N, classes) for a plain task.
 
-    ``batch`` defaults to 256, or to fewer that take 64 MiB as float32. The module's training mode is always restored.
+    ``batch`` defaults to `InputSpec.at_once`, on an accelerator to 128. The module's training mode is always restored.
     Runs on the device of the parameters.
     """
     import torch
 
     from edgekd.students.heads.deployed import deployed
 
-    if batch is None:
-        batch = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (4 * math.prod(inputs_raw.shape[1:]))))
     first = next(module.parameters(), None)
+    if batch is None:
+        batch = spec.input.at_once if first is None or first.device.type == "cpu" else _ON_ACCELERATOR
     normalise = Normalisation(spec.input, None if first is None else first.device)
     whole, answers = deployed(module, spec), empty_rows(spec, len(inputs_raw))
     modes = [(part, part.training) for part in module.modules()]

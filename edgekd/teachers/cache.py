@@ -44,7 +44,7 @@ from edgekd.units import format_bytes
 
 __all__ = ["CacheCost", "CachedOutputs", "TeacherCache", "shared"]
 
-_BATCH, _BLOCK = 256, 2048  # samples a call, samples a marker
+_BLOCK = 2048  # samples a marker
 _LOGITS = ""  # the column that has no point
 
 
@@ -241,13 +241,14 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
             if _found(each).rows > done:  # a marker must never speak of rows that are about to be written over
                 _mark(each)
         sums = [list(each.sums) for each in group]
+        batch = InputSpec(shape=split.inputs.shape[1:]).at_once
         while done < total:
             place, start = divmod(done, column.samples)
             block = np.arange(start, min(start + _BLOCK, column.samples))
             for own in sums:
                 own.append(0)
-            for at in range(0, len(block), _BATCH):
-                indices, seed = block[at : at + _BATCH], column.seeds[place]
+            for at in range(0, len(block), batch):
+                indices, seed = block[at : at + batch], column.seeds[place]
                 seen = inputs[torch.from_numpy(indices)] if view is None else view(inputs, indices, seed)
                 logits, features = ask(seen.float())
                 for each, stream, own in zip(group, streams, sums, strict=True):

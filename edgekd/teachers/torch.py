@@ -34,6 +34,7 @@ class TorchTeacher(ForeignTeacher):
     module: CodeReference
     weights: ExistingFile | None = None
     _module: nn.Module | None = PrivateAttr(None)
+    _layout: torch.memory_format = PrivateAttr(torch.channels_last)  # of images and weights: most CPUs are faster so
     _heads: tuple[HeadSpec, ...] = PrivateAttr(())  # of a task that isn't plain
     _packing: tuple[Packed, ...] = PrivateAttr(())
 
@@ -67,24 +68,35 @@ class TorchTeacher(ForeignTeacher):
         """Return the person's module, frozen, in eval mode."""
         if self._module is None:
             self._module = built_module(self.module, self.weights)
-            for parameter in self._module.parameters():
-                if parameter.ndim == _IMAGES:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            self._lay_out(self._module)
         return self._module
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Return the batch normalised and resized, images channels last.
+        """Return the batch normalised and resized, images channels last where the network takes them so.
 
         Raises ConfigurationError before it has mean and std.
         """
         views = super().prepared(batch)
-        return views.contiguous(memory_format=torch.channels_last) if views.ndim == _IMAGES else views
+        return views.contiguous(memory_format=self._layout) if views.ndim == _IMAGES else views
 
     def _load(self) -> None:
         self.network()
 
     def _answer(self, views: Tensor) -> Tensor:
-        return self.rows(self.network()(views))
+        try:
+            return self.rows(self.network()(views))
+        except RuntimeError as error:
+            # `Tensor.view` refuses to flatten a map whose channels are last
+            if self._layout is torch.contiguous_format or "view" not in str(error):
+                raise
+        self._layout = torch.contiguous_format
+        self._lay_out(self.network())
+        return self.rows(self.network()(views.contiguous()))
+
+    def _lay_out(self, network: nn.Module) -> None:
+        for parameter in network.parameters():
+            if parameter.ndim == _IMAGES:
+                parameter.data = parameter.data.contiguous(memory_format=self._layout)
 
     def rows(self, answers: object) -> Tensor:
         """Return logits; for several heads their raw outputs, packed in the task's order and units of training labels.

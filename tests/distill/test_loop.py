@@ -216,6 +216,22 @@ def test_probe_leaves_the_plain_choice_only_for_one_clearly_faster(costs, expect
         assert tried[1] == 2, "hopeless, and tried again"
 
 
+class Flattening(nn.Module):
+    """As PyTorch's tutorials flatten: `view` refuses a map whose channels are last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.classes = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 256, 10)
+
+    def forward(self, x):
+        return self.classes(self.conv(x).view(-1, 8 * 256))
+
+
+def test_a_module_that_flattens_by_view_is_trained_contiguous():
+    found = probe(Flattening(), InputSpec(shape=(3, 16, 16)), 8, torch.device("cpu"))
+    assert not found.channels_last
+
+
 def test_probe_leaves_the_module_as_it_was():
     module = network().eval()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

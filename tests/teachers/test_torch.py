@@ -100,6 +100,35 @@ def test_its_network_can_be_looked_into_and_no_hook_is_left(make, spec, module, 
     assert not any(part._forward_hooks for part in teacher.network().modules())
 
 
+FLATTENING = """
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.classes = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(256, 4)
+
+    def forward(self, images):
+        return self.classes(self.conv(images).view(-1, 256))
+"""
+
+
+def test_a_model_that_flattens_by_view(tmp_path, spec, batch):
+    """`view` refuses maps whose channels are last, as PyTorch's own tutorials have it."""
+    (tmp_path / "flattening.py").write_text(FLATTENING)
+    made = TorchTeacher.model_validate(
+        {"module": "flattening.py:Small", "mean": [120.0], "std": [60.0]}, context={"folder": tmp_path}
+    )
+    teacher = bind(made, spec)
+    network, inputs = teacher.network(), (batch.float() - 120) / 60
+    with torch.no_grad():
+        assert torch.equal(teacher.logits(batch), network(inputs))
+        assert torch.equal(network(teacher.prepared(batch)), network(inputs))  # as losses on features call it
+    with pytest.raises(ConfigurationError, match="can't take this task's images"):
+        bind(made, spec.but(input=InputSpec(shape=(3, 9, 8))))
+
+
 def test_a_model_that_gives_no_logits_is_refused(tmp_path, spec):
     (tmp_path / "map_teacher.py").write_text("from torch import nn\ndef small():\n    return nn.Conv2d(3, 4, 1)\n")
     teacher = TorchTeacher.model_validate({"module": "map_teacher.py:small"}, context={"folder": tmp_path})
