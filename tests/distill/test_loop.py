@@ -283,8 +283,8 @@ def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
     assert set(seen) == {1}
 
 
-@pytest.mark.parametrize(("side", "most"), [(8, 256), (512, 21)])
-def test_predict_takes_no_more_at_once_than_64_mib(side, most):
+@pytest.mark.parametrize(("side", "most"), [(8, 256), (128, 21)])
+def test_predict_takes_no_more_at_once_than_four_mib(side, most):
     seen = list[int]()
 
     class Mean(nn.Module):
