@@ -4,8 +4,8 @@ Static int8 is compared with the student's integer reference, in steps of the ou
 the other way, and now and then such a step grows on its way through the layers. Some networks make every error grow
 (MobileNets with wide ranges). There more steps are allowed, beside the quantization error, which is the reference's
 difference from the float student: the file's difference from the reference may have a quarter of its root mean square,
-and in each class and each sample half of it. Both together are then 3 % larger than the quantization error if they are
-independent, and 25 % at most.
+in each class half of it, and in each sample as much. Both errors together are then 3 % larger than the quantization
+error if they are independent, and 25 % at most.
 
 The other precisions are compared with torch on the same weights, relative to the largest logit. On a tie, which is
 within the allowed difference of both classes, either is right. Several heads are compared by `parity_heads`.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["ParityReport", "check_parity", "compared", "compared_floats", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
-_ERROR_SHARE, _OF_ONE = 0.25, 0.5  # of the quantization error's root mean square: in all, and of a class or sample
+_OF_ALL, _OF_CLASS, _OF_SAMPLE = 0.25, 0.5, 1.0  # of the quantization error's root mean square
 _SAME, _HALF = 1e-3, 2e-2  # differences of float outputs, as shares of the largest logit
 _QUANTIZED = 1e-1  # static: after a float island; dynamic: kernels quantize by the range they see; bfloat16
 
@@ -174,10 +174,10 @@ def _beside_quantization(
     difference, error = np.square(found - expected, dtype=np.float64), np.square(expected - in_float, dtype=np.float64)
     if not error.any() or not np.isfinite(difference).all():
         return report
-    whole = float(np.sqrt(difference.mean() / error.mean()))
-    worst = float(np.sqrt(max(difference.mean(0).max(), difference.mean(1).max()) / error.mean()))
-    holds = whole <= _ERROR_SHARE and worst <= _OF_ONE
-    beside = f"{whole:.0%} of the quantization error, {worst:.0%} in a class or sample"
+    parts = (difference.mean(), difference.mean(0).max(), difference.mean(1).max())
+    whole, of_class, of_sample = (float(np.sqrt(part / error.mean())) for part in parts)
+    holds = whole <= _OF_ALL and of_class <= _OF_CLASS and of_sample <= _OF_SAMPLE
+    beside = f"{whole:.0%} of the quantization error, {of_class:.0%} in a class, {of_sample:.0%} in a sample"
     return report.but(holds=holds, detail=f"{report.detail}: {beside}")
 
 
