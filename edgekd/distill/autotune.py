@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from edgekd.records import Digest, Record, digest_json
 from edgekd.tasks._protocol import InputSpec
 
-__all__ = ["Execution", "Precision", "fastest", "laid_out", "probe", "training_rate"]
+__all__ = ["Execution", "Precision", "fastest", "laid_out", "probe", "takes_channels_last", "training_rate"]
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -74,7 +74,8 @@ def probe(
 
     ``precisions`` are those allowed. The result is cached in this process for modules with the same kinds of layers.
     """
-    layouts = (False, True) if given.is_image and _takes_channels_last(module, given) else (False,)
+    last = not _dies_channels_last(module, given) and takes_channels_last(module, given, training=True)
+    layouts = (False, True) if last else (False,)
     options = [Execution(precision=p, channels_last=layout) for p in precisions for layout in layouts]
     key = digest_json(
         [_kinds(module), list(given.shape), batch_size, str(device), torch.get_num_threads(), list(precisions), layouts]
@@ -178,29 +179,36 @@ def _samples(batch_size: int) -> int:
     return max(2, threads, min(32, batch_size) // threads * threads)
 
 
-def _takes_channels_last(module: nn.Module, given: InputSpec) -> bool:
-    """Return whether a module can be trained channels last: ``Tensor.view`` refuses to flatten such a map."""
-    if _dies_channels_last(module, given.shape):
+def takes_channels_last(module: nn.Module, given: InputSpec, *, training: bool = False) -> bool:
+    """Return whether a module takes images channels last: ``Tensor.view`` refuses to flatten such a map."""
+    if not given.is_image:
         return False
-    laid = laid_out(copy.deepcopy(module).eval(), torch.device("cpu"), torch.channels_last)
+    laid = laid_out(copy.deepcopy(module).train(training), torch.device("cpu"), torch.channels_last)
     samples = torch.from_numpy(given.random(0, 2)).contiguous(memory_format=torch.channels_last)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             laid(samples)
-    except RuntimeError:  # contiguous, it is tried by the caller, with the same inputs
+    except RuntimeError:  # an error of another cause is raised again when the contiguous layout is tried
         return False
     return True
 
 
-def _dies_channels_last(module: nn.Module, shape: Sequence[int]) -> bool:
+def _dies_channels_last(module: nn.Module, given: InputSpec) -> bool:
     """Return whether torch 2.13 may write out of bounds in its channels-last backward pass, which kills the process.
 
     Seen with strided 1 x 1 convolutions of fewer than 16 channels on maps of 48 pixels a side and more, for any batch
     and threads. On smaller maps `loop.batches_of` avoids it.
     """
-    return max(shape[1:]) >= 48 and any(
-        isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and max(part.stride) > 1 and part.in_channels < 16
-        for part in module.modules()
+    return (
+        given.is_image
+        and max(given.shape[1:]) >= 48
+        and any(
+            isinstance(part, nn.Conv2d)
+            and part.kernel_size == (1, 1)
+            and max(part.stride) > 1
+            and part.in_channels < 16
+            for part in module.modules()
+        )
     )
 
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["predict", "validator"]
 
-_ON_ACCELERATOR = 128  # samples of one forward pass
+_BYTES_ON_ACCELERATOR = 64 * 1024**2  # of samples as float32
 
 
 def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: int | None = None) -> Rows:
     """Return outputs for raw samples (N, C, H, W) like an exported file's: logits (N, classes) for a plain task.
 
-    ``batch`` defaults to `InputSpec.at_once`, on an accelerator to 128. The module's training mode is always restored.
-    Runs on the device of the parameters.
+    ``batch`` defaults to `InputSpec.at_once`, of 64 MiB on an accelerator. Runs on the device of the parameters. The
+    module's training mode is always restored.
     """
     import torch
 
@@ -33,7 +33,8 @@ def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: 
 
     first = next(module.parameters(), None)
     if batch is None:
-        batch = spec.input.at_once if first is None or first.device.type == "cpu" else _ON_ACCELERATOR
+        on_cpu = first is None or first.device.type == "cpu"
+        batch = spec.input.at_once() if on_cpu else spec.input.at_once(_BYTES_ON_ACCELERATOR)
     normalise = Normalisation(spec.input, None if first is None else first.device)
     whole, answers = deployed(module, spec), empty_rows(spec, len(inputs_raw))
     modes = [(part, part.training) for part in module.modules()]

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from edgekd.distill.autotune import Execution, Precision, fastest, laid_out
+from edgekd.distill.autotune import Execution, Precision, fastest, laid_out, takes_channels_last
 from edgekd.store.atomic import write_json
 from edgekd.students.points import LOGITS, Point, layout_of, tapped
 from edgekd.tasks._protocol import InputSpec
@@ -104,7 +104,7 @@ def live_teacher(
             yield LiveTeacher(ask)
         return
     device = device or torch.device("cpu")
-    layouts = (False, True) if given.is_image else (False,)
+    layouts = (False, True) if takes_channels_last(teacher.network(), prepared_input(teacher, given)) else (False,)
     networks = {
         last: laid_out(
             copy.deepcopy(teacher.network()), device, torch.channels_last if last else torch.contiguous_format

@@ -172,7 +172,7 @@ def _beside_quantization(
 ) -> ParityReport:
     """The report, which holds if the file's difference is small beside the quantization error."""
     difference, error = np.square(found - expected, dtype=np.float64), np.square(expected - in_float, dtype=np.float64)
-    if not error.any() or not np.isfinite(difference).all():
+    if not error.any() or not np.isfinite(difference + error).all():
         return report
     parts = (difference.mean(), difference.mean(0).max(), difference.mean(1).max())
     whole, of_class, of_sample = (float(np.sqrt(part / error.mean())) for part in parts)

@@ -143,12 +143,13 @@ class InputSpec(Record):
         """Axes of a sample, in words."""
         return {1: "T" if self.text is not None else "C", 2: "C x T", 3: "C x H x W"}[len(self.shape)]
 
-    @property
-    def at_once(self) -> int:
-        """Samples of one forward pass on a CPU: 256, or fewer that take 4 MiB as float32; larger maps leave its caches
-        (a MobileNetV2 of 128 pixels ran at 38 images a second in batches of 256, and at 58 in batches of 32).
+    def at_once(self, most_bytes: int = _BYTES_AT_ONCE) -> int:
+        """Return the number of samples of one forward pass: at most 256, and at most ``most_bytes`` as float32.
+
+        The default keeps activations in a CPU's caches: a MobileNetV2 at 128 pixels ran at 38 images a second in
+        batches of 256, at 58 in batches of 32.
         """
-        return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (4 * math.prod(self.shape))))
+        return max(1, min(_MOST_AT_ONCE, most_bytes // (4 * math.prod(self.shape))))
 
     def example(self, batch: int = 1) -> NDArray[Any]:
         """Return normalised zeros (batch, *shape), or ids."""

@@ -38,13 +38,13 @@ from edgekd.records import Digest, digest_json
 from edgekd.students.points import Point
 from edgekd.tasks._protocol import InputSpec, Split
 from edgekd.tasks.mapped import map_array, release
-from edgekd.teachers._protocol import Teacher, View
-from edgekd.teachers.observed import Seen, observing
+from edgekd.teachers._protocol import OpenTeacher, Teacher, View
+from edgekd.teachers.observed import Seen, observing, prepared_input
 from edgekd.units import format_bytes
 
 __all__ = ["CacheCost", "CachedOutputs", "TeacherCache", "shared"]
 
-_BLOCK = 2048  # samples a marker
+_BATCH, _BLOCK = 256, 2048  # samples a call, at most; samples a marker
 _LOGITS = ""  # the column that has no point
 
 
@@ -157,8 +157,9 @@ class TeacherCache:
             with FileLock(self.folder / f"{self._key(teacher, split, view)}.lock"):
                 columns = self._columns(teacher, split, view, seeds, points)  # another process may have been at it
                 self._check_room(columns)
-                with observing(teacher, InputSpec(shape=split.inputs.shape[1:]), points) as ask:
-                    self._complete(columns, ask, split, view, progress, stop, teacher.name)
+                given = InputSpec(shape=split.inputs.shape[1:])
+                with observing(teacher, given, points) as ask:
+                    self._complete(columns, ask, split, view, progress, stop, teacher.name, _at_once(teacher, given))
         read = {column.point: _read(column, view, seeds) for column in columns}
         return CachedOutputs(read.pop(_LOGITS), read)
 
@@ -171,6 +172,7 @@ class TeacherCache:
         progress: Callable[[int, int], None] | None,
         stop: Callable[[], bool] | None,
         name: str,
+        batch: int,
     ) -> None:
         """Complete the columns; those with the same seeds and rows share one pass of the teacher."""
         open_ = [column for column in columns if column.missing]
@@ -189,7 +191,7 @@ class TeacherCache:
 
         report(0)
         for group in groups:
-            for rows in _added(group, ask, split, view):
+            for rows in _added(group, ask, split, view, batch):
                 report(before + rows - group[0].rows)
             before += group[0].missing
 
@@ -226,7 +228,12 @@ def shared(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None) -> Iterator[int]:
+def _at_once(teacher: Teacher, given: InputSpec) -> int:
+    """Return the samples of one call. Runtimes of files have batches of their own, and pad what doesn't fill one."""
+    return prepared_input(teacher, given).at_once() if isinstance(teacher, OpenTeacher) else _BATCH
+
+
+def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None, batch: int) -> Iterator[int]:
     """Add block after block to all columns of a group; yields the number of finished rows after each."""
     column, inputs = group[0], shared(split.inputs)
     total, done = len(column.seeds) * column.samples, column.rows
@@ -241,7 +248,6 @@ def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None)
             if _found(each).rows > done:  # a marker must never speak of rows that are about to be written over
                 _mark(each)
         sums = [list(each.sums) for each in group]
-        batch = InputSpec(shape=split.inputs.shape[1:]).at_once
         while done < total:
             place, start = divmod(done, column.samples)
             block = np.arange(start, min(start + _BLOCK, column.samples))

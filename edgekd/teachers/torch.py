@@ -87,16 +87,17 @@ class TorchTeacher(ForeignTeacher):
             return self.rows(self.network()(views))
         except RuntimeError as error:
             # `Tensor.view` refuses to flatten a map whose channels are last
-            if self._layout is torch.contiguous_format or "view" not in str(error):
+            if self._layout is torch.contiguous_format or "view size is not compatible" not in str(error):
                 raise
         self._layout = torch.contiguous_format
         self._lay_out(self.network())
         return self.rows(self.network()(views.contiguous()))
 
     def _lay_out(self, network: nn.Module) -> None:
-        for parameter in network.parameters():
-            if parameter.ndim == _IMAGES:
-                parameter.data = parameter.data.contiguous(memory_format=self._layout)
+        with torch.inference_mode(False):  # gradients may pass through the network later
+            for parameter in network.parameters():
+                if parameter.ndim == _IMAGES:
+                    parameter.data = parameter.data.contiguous(memory_format=self._layout)
 
     def rows(self, answers: object) -> Tensor:
         """Return logits; for several heads their raw outputs, packed in the task's order and units of training labels.

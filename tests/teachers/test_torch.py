@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.distill.teacher_source import live_teacher
 from edgekd.errors import ConfigurationError, UnknownName
 from edgekd.tasks._protocol import InputSpec, TextSpec
 from edgekd.teachers._protocol import OpenTeacher
@@ -125,8 +126,22 @@ def test_a_model_that_flattens_by_view(tmp_path, spec, batch):
     with torch.no_grad():
         assert torch.equal(teacher.logits(batch), network(inputs))
         assert torch.equal(network(teacher.prepared(batch)), network(inputs))  # as losses on features call it
+    images = batch.float().requires_grad_()
+    network(teacher.prepared(images)).sum().backward()  # as data-free distillation does
+    assert images.grad is not None
     with pytest.raises(ConfigurationError, match="can't take this task's images"):
         bind(made, spec.but(input=InputSpec(shape=(3, 9, 8))))
+
+
+def test_a_model_that_flattens_by_view_is_asked_without_a_cache(tmp_path, spec, batch):
+    (tmp_path / "flattening.py").write_text(FLATTENING)
+    made = TorchTeacher.model_validate(
+        {"module": "flattening.py:Small", "mean": [120.0], "std": [60.0]}, context={"folder": tmp_path}
+    )
+    teacher = bind(made, spec)
+    with live_teacher(teacher, spec.input) as asked:
+        logits, _ = asked(0, torch.arange(len(batch)), batch)
+    assert torch.allclose(logits, teacher.logits(batch), atol=1e-5)
 
 
 def test_a_model_that_gives_no_logits_is_refused(tmp_path, spec):

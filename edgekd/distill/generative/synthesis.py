@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.autotune import Execution, Precision, laid_out, probe
+from edgekd.distill.autotune import Execution, Precision, laid_out, probe, takes_channels_last
 from edgekd.distill.checkpoint import Position, started
 from edgekd.distill.curve import last_score, write_curve
 from edgekd.distill.generative.adam import adversary
@@ -33,6 +33,7 @@ from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, View
+from edgekd.teachers.observed import prepared_input
 
 __all__ = ["LossAt", "StudentLoss", "SynthesisPlan", "Synthesized", "synthesize"]
 
@@ -146,6 +147,8 @@ class _Synthesis:
             torch.manual_seed(seed_of(plan.seed, 2**32))  # the generator's first weights
             self.generator = Generator(spec, plan.latent, plan.width).train()
         laid_out(self.generator, device, execution.memory_format)
+        last = takes_channels_last(network, prepared_input(teacher, spec))
+        self.teacher_layout = execution.memory_format if last else torch.contiguous_format
         self.module = laid_out(module.train(), device, execution.memory_format)
         self.generator_learner = adversary(self.generator, plan.generator_rate)
         steps = plan.rounds * plan.student_steps
@@ -204,7 +207,7 @@ class _Synthesis:
         self.module.eval()  # so that generated images don't change BatchNorm's running statistics
         with Observed(self.network, objective.bn > 0, objective.activation > 0) as seen, self._autocast():
             images: Tensor = self.generator(self.generator.noise(self.batch)).float()
-            teacher_logits: Tensor = self.network(self.teacher.prepared(images)).float()
+            teacher_logits = self._teacher_logits(images)
             student_logits = self._student_logits(images).float() if objective.asks_student else None
         features = seen.features().float() if objective.activation else None
         self.generator_learner.descend(
@@ -216,13 +219,18 @@ class _Synthesis:
     def _train_student(self, number: int) -> Tensor:
         with torch.no_grad(), self._autocast():
             images = self._student_inputs(number)
-            teacher_logits: Tensor = self.network(self.teacher.prepared(images)).float()
+            teacher_logits = self._teacher_logits(images)
         with self._autocast():
             student_logits = self._student_logits(images)
         value = self.now(student_logits.float(), teacher_logits, teacher_logits.argmax(1))
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
         self.student.update(number)
         return value.detach()
+
+    def _teacher_logits(self, images: Tensor) -> Tensor:
+        prepared = self.teacher.prepared(images).contiguous(memory_format=self.teacher_layout)
+        logits: Tensor = self.network(prepared).float()
+        return logits
 
     def _student_inputs(self, number: int) -> Tensor:
         """Return the student's inputs for one step: float32 (N, C, H, W) in raw units."""

@@ -32,6 +32,9 @@ __all__ = ["DECODING", "TfliteBody", "convert_body", "run_shown", "to_tflite"]
 DECODING = f"{DECODE}."
 """Prefix of the names of tensors that stay in float, whatever the student's precision."""
 
+_MOVING = ("free", "move")
+"""Kinds of operators that compute nothing."""
+
 
 @dataclass(frozen=True)
 class TfliteBody:
@@ -152,11 +155,13 @@ def _match(
 
     # what computes comes first: a result may equal an input that is reshaped before (attention over a single patch)
     for operator in sorted(model.subgraphs[0].operators, key=lambda operator: _moves(operator_name(model, operator))):
+        moves = _moves(operator_name(model, operator))
+        ordered = free if moves else sorted(free, key=lambda name: rows[name].kind in _MOVING)
         for index in map(int, operator.outputs):
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
             value = interpreter.get_tensor(index)
-            first = next((name for name in free if same(value, name)), None)
+            first = next((name for name in ordered if name in free and same(value, name)), None)
             chain = [] if first is None else [first]
             while chain:  # following operators that change nothing for this sample: a fused activation, a flatten
                 after = [user.name for user in nodes[chain[-1]].users if user.name in free]
@@ -173,7 +178,7 @@ def _match(
 
 def _moves(spelling: str) -> bool:
     """Whether an operator computes nothing."""
-    return spelling in TFLITE and TFLITE[spelling].kind in ("free", "move")
+    return spelling in TFLITE and TFLITE[spelling].kind in _MOVING
 
 
 def run_shown(data: bytes, example: NDArray[Any]) -> Any:
