@@ -147,8 +147,6 @@ class _Synthesis:
             torch.manual_seed(seed_of(plan.seed, 2**32))  # the generator's first weights
             self.generator = Generator(spec, plan.latent, plan.width).train()
         laid_out(self.generator, device, execution.memory_format)
-        last = takes_channels_last(network, prepared_input(teacher, spec))
-        self.teacher_layout = execution.memory_format if last else torch.contiguous_format
         self.module = laid_out(module.train(), device, execution.memory_format)
         self.generator_learner = adversary(self.generator, plan.generator_rate)
         steps = plan.rounds * plan.student_steps
@@ -163,6 +161,8 @@ class _Synthesis:
         self.normalise = Normalisation(spec, device)
         # on a CPU a multiple of the threads, for the reason that `batches_of` gives
         with execution.on_threads():
+            last = takes_channels_last(network, prepared_input(teacher, spec))
+            self.teacher_layout = execution.memory_format if last else torch.contiguous_format
             self.batch = len(batches_of(torch.arange(plan.batch_size), 1, device)[0])
 
     def state(self) -> dict[str, Stateful | Tensor]:
