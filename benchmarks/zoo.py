@@ -171,8 +171,8 @@ class Page:
         later = f", and {untried} were not tried in all formats yet" if untried else ""
         yield (
             f"Made by `benchmarks/zoo.py` from the cells in `benchmarks/results/zoo`: {len(ZOO)} small models with "
-            "random weights that nobody tuned edgekd for. "
-            f"**Of {len(ZOO) - untried} with an answer, {exact} are taken as one's own and exact in float32 in all "
+            "random weights, for which edgekd was not tuned. "
+            f"**Of {len(ZOO) - untried} that were tried, {exact} are taken as one's own and exact in float32 in all "
             f"three formats; {sum(failed)} fail in at least one of these{later}.**"
         )
         yield "A number in brackets is a reason: they are listed, counted, at the end."
@@ -265,8 +265,6 @@ class Page:
 
     def _agreement(self, animal: Animal, part: str, one: Mapping[str, Any]) -> str:
         whole = self.column(animal, part, "float32")
-        if "agreement" not in one:
-            return "-"
         size = f", {one['bytes'] / whole['bytes']:.2f}x" if "bytes" in whole else ""
         return f"{one['agreement']:.0%}{size}"
 

@@ -103,7 +103,7 @@ def _moves(node: Any) -> bool:
     from edgekd.students.graph import spec_of
 
     row = spec_of(node)
-    return row.kind == "free" or (row.kind == "move" and row.transparent)
+    return row.moves and row.transparent
 
 
 def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:

@@ -58,6 +58,11 @@ class OperatorSpec(NamedTuple):
         return bool(self.weight_axes)
 
     @property
+    def moves(self) -> bool:
+        """True if it computes nothing: it changes the shape, place or number format of values."""
+        return self.kind in ("free", "move")
+
+    @property
     def transparent(self) -> bool:
         """True if its result has the encoding of its input."""
         return self.encodes == "input"

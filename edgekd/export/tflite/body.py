@@ -32,9 +32,6 @@ __all__ = ["DECODING", "TfliteBody", "convert_body", "run_shown", "to_tflite"]
 DECODING = f"{DECODE}."
 """Prefix of the names of tensors that stay in float, whatever the student's precision."""
 
-_MOVING = ("free", "move")
-"""Kinds of operators that compute nothing."""
-
 
 @dataclass(frozen=True)
 class TfliteBody:
@@ -156,7 +153,7 @@ def _match(
     # what computes comes first: a result may equal an input that is reshaped before (attention over a single patch)
     for operator in sorted(model.subgraphs[0].operators, key=lambda operator: _moves(operator_name(model, operator))):
         moves = _moves(operator_name(model, operator))
-        ordered = free if moves else sorted(free, key=lambda name: rows[name].kind in _MOVING)
+        ordered = free if moves else sorted(free, key=lambda name: rows[name].moves)
         for index in map(int, operator.outputs):
             if model.subgraphs[0].tensors[index].type != schema().TensorType.FLOAT32:
                 continue
@@ -178,7 +175,7 @@ def _match(
 
 def _moves(spelling: str) -> bool:
     """Whether an operator computes nothing."""
-    return spelling in TFLITE and TFLITE[spelling].kind in _MOVING
+    return spelling in TFLITE and TFLITE[spelling].moves
 
 
 def run_shown(data: bytes, example: NDArray[Any]) -> Any:
