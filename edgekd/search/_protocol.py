@@ -60,7 +60,9 @@ class Knowledge:
     """Knowledge that a proposal may rest on. Everything here comes from the run folder.
 
     ``allowed`` has, for each kept deployment, the indices of archs no filter removed, ascending. ``trials`` are those
-    of earlier batches; ``pending`` are the candidates already proposed in this one.
+    of earlier batches; ``pending`` are the candidates already proposed in this one. ``affordable`` has the share of the
+    whole model's latency that the limits allow, for each deployment where a person's own model clearly misses them.
+    ``macs`` has the multiply-adds of each analysed arch by its index.
     """
 
     family: str
@@ -71,6 +73,8 @@ class Knowledge:
     pending: Sequence[Candidate] = ()
     violations: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # by trial number, then by limit
     ranking: CandidateRanking | None = None
+    affordable: Mapping[Deployment, float] = field(default_factory=dict)
+    macs: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def proposed(self) -> Sequence[TrialRecord]:

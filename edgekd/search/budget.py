@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgekd.devices._protocol import Load, MeasurePlan
+from edgekd.search.space.feasible import p5_us
 from edgekd.store.records import PlanRecord, TrialRecord
 
 __all__ = [
@@ -28,11 +29,13 @@ SHORTLISTED = 4
 """Trials that a shortlist measures at once."""
 
 _FINALISTS_SHARE = 0.6  # of the whole budget, at most: a search that only refines has not searched
-_PER_FINALIST_S = 2.0  # scoring, beside training and conversions
+_PER_FINALIST_S = 2.0  # scoring, beside its images
 _SLOWER = 1.05  # a long training beside the short ones: a processor that is busy for minutes may slow down
 _CONVERSIONS = 2.5  # of a finalist: its student, that student's float32 twin, and calibration
 _SHORTLIST_SHARE = 0.25  # of one refinement: measuring once more before it must be cheap beside it
-_CERTIFICATE_S = 10.0  # the test split, parity, bundle and report
+_CERTIFICATE_S = 10.0  # parity, bundle and report
+_FORWARD = 3.0  # times the images/s of training: a backward pass takes twice the time of a forward pass
+_COMPARISONS = 2  # batches until a comparison is decided: where it is close, the first is not enough
 _LEAST_SHARE = 0.05  # of the recipe's epochs
 _ENSURED = 0.25  # of the whole time is for training the finalists, even where trials took longer than expected
 # until this run has seen better:
@@ -64,6 +67,7 @@ class Speed:
     images_per_s: float = _IMAGES_PER_S
     convert_s: float = _CONVERT_S
     process_s: float = _PROCESS_S  # of a measured process, beyond the calls asked for
+    call_s: float = 0.0  # of a file in its runtime
 
     @classmethod
     def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Speed:
@@ -75,20 +79,38 @@ class Speed:
         speeds = sorted(_observed(trials, lambda trial: trial.images_per_s))
         converted = _observed(trials, lambda trial: trial.seconds.get("convert"))
         measured = _observed(trials, lambda trial: trial.seconds.get("measure"))
+        calls = _observed(trials, lambda trial: p5_us(trial.figures))
         processes = [max(0.0, seconds / plan.measure.processes - _asked_s(plan.measure)) for seconds in measured]
         return cls(
             statistics.median(speeds[: (len(speeds) + 1) // 2]) if speeds else _IMAGES_PER_S,
             statistics.median(converted) if converted else _CONVERT_S,
             statistics.median(processes) if processes else _PROCESS_S,
+            statistics.median(calls) / 1e6 if calls else 0.0,
         )
+
+    def training_s(self, plan: PlanRecord) -> float:
+        """Seconds to train one finalist by the whole recipe. Observed speeds include validation after epochs."""
+        return _SLOWER * plan.refine_images / self.images_per_s
 
     def refine_s(self, plan: PlanRecord) -> float:
         """Seconds to refine one finalist: training, conversions, scoring."""
-        return _SLOWER * plan.refine_images / self.images_per_s + self.untrained_s()
+        return self.training_s(plan) + self.untrained_s(plan)
 
-    def untrained_s(self) -> float:
-        """Seconds for one finalist that stays untouched: conversions, scoring."""
-        return _CONVERSIONS * self.convert_s + _PER_FINALIST_S
+    def untrained_s(self, plan: PlanRecord) -> float:
+        """Seconds for one finalist that stays untouched: conversions, scoring in float32 and as a file."""
+        return _CONVERSIONS * self.convert_s + self.scored_s(plan)
+
+    def scored_s(self, plan: PlanRecord) -> float:
+        """Seconds to score one student on the validation split, in PyTorch and as a file."""
+        return _PER_FINALIST_S + plan.validation_images * (self._forward_s() + self.call_s)
+
+    def certificate_s(self, plan: PlanRecord) -> float:
+        """Seconds for the certificate: parity, bundle, and the test split by the file, its twin and one's own model."""
+        passes = 1 if plan.original is None else 2
+        return _CERTIFICATE_S + plan.test_images * (passes * self._forward_s() + self.call_s)
+
+    def _forward_s(self) -> float:
+        return 1.0 / (_FORWARD * self.images_per_s)
 
     def measure_s(self, plan: MeasurePlan, jobs: int) -> float:
         """Seconds for a batch of measurements on a quiet machine."""
@@ -109,9 +131,9 @@ def reserve_s(
     speed, all_of_them = Speed.of(plan, trials), finalists + untouched
     again = all_of_them * (rivals + 1) if rivals else 0
     rechecking = again * speed.convert_s + speed.measure_s(plan.measure, again + 1) if again else 0.0
-    refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s()
+    refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s(plan)
     measuring = speed.measure_s(plan.certify, 2 * all_of_them) + speed.measure_s(plan.certify, 1)
-    return shortlist_s(plan, trials) + rechecking + refining + measuring + _CERTIFICATE_S
+    return shortlist_s(plan, trials) + rechecking + refining + _COMPARISONS * measuring + speed.certificate_s(plan)
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
@@ -124,8 +146,8 @@ def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
 def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) -> float:
     """Seconds for the stage-by-stage comparison of the winner, and the certificate after it."""
     speed = Speed.of(plan, trials)
-    each_s = speed.convert_s + _PER_FINALIST_S
-    return stages * each_s + speed.measure_s(plan.measure, stages) + _CERTIFICATE_S
+    each_s = speed.convert_s + speed.scored_s(plan)
+    return stages * each_s + speed.measure_s(plan.measure, stages) + speed.certificate_s(plan)
 
 
 def finalists_within(
@@ -147,7 +169,7 @@ def share_within(
     epochs meets no floor of accuracy, and the fault would be the machine's.
     """
     left_s = budget.left_s()
-    training_s = finalists * _SLOWER * plan.refine_images / Speed.of(plan, trials).images_per_s
+    training_s = finalists * Speed.of(plan, trials).training_s(plan)
     if budget.total_s is None or reserved_s <= left_s or training_s <= 0:
         return 1.0
     least = min(1.0, _ENSURED * budget.total_s / training_s) if ensured else 0.0

@@ -11,6 +11,7 @@ from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.store.records import PlanRecord, RoundsPlan
 from edgekd.students._protocol import Inheriting
 from edgekd.targets.target import Target
+from edgekd.tasks._protocol import sizes_of
 
 __all__ = ["analysis_size", "certify_plan", "make_plan", "trial_plan"]
 
@@ -32,7 +33,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
             f"target {target.name} and the recipe leave no precision in common",
             "take the quantize stage out of the recipe, or set its precision to what the target allows",
         )
-    training = with_precision(project.recipe, deployments[0].precision)
+    training, sizes = with_precision(project.recipe, deployments[0].precision), sizes_of(project.task)
     return PlanRecord(
         axes=project.family.space(project.task.spec).axes,
         deployments=deployments,
@@ -52,9 +53,10 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         predict=asked.predict and differentiable is None and asked.by != "iterative",
         time_is_bounded=any(limit.hard and limit.metric in _TIMES for limit in target.limits)
         or any(metric in _TIMES for metric, _ in target.relative),
-        refine_images=round(
-            (1 + _tried(project, differentiable)) * images_of(training, len(project.task.split("train")))
-        ),
+        refine_images=round((1 + _tried(project, differentiable)) * images_of(training, sizes.train)),
+        validation_images=sizes.validation,
+        test_images=sizes.test or 0,
+        skips_missed=True,
     )
 
 

@@ -155,8 +155,10 @@ def _proposals(
     found = list[tuple[str, bool]]()
     ranking, allowed = recorded_ranking(run, plan, allowed)
     predicted_filter = PredictedFilter(run, plan, features, deployments, allowed)
+    macs = {index: row.macs for index, row in zip(features.indices, features.features, strict=True)}
     for batch in sorted({trial.batch for trial in trials}):
-        known = knowledge_before(run, plan, predicted_filter.at(batch, trials), deployments, trials, batch, ranking)
+        left = predicted_filter.at(batch, trials)
+        known = knowledge_before(run, plan, left, deployments, trials, batch, ranking, macs)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals

@@ -131,6 +131,9 @@ class PlanRecord(Filed):
     certify: MeasurePlan  # of finalists
     refine_images: int  # samples that training one finalist takes, teacher tuning included; 0 where it trains nothing
     # runs made before these rules existed are decided without them
+    validation_images: int = 0
+    test_images: int = 0  # 0 where the task does not count them
+    skips_missed: bool = False  # the user's own whole model is not tried again where it clearly missed
     by_files_seen: bool = False  # the reference archs' files narrow what is proposed
     recheck: bool = False  # surviving deployments are measured again on each finalist
     largest_first: bool = False  # each deployment's first trial is the largest arch that may fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.ir.space import Arch
 from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within, shortlist_s
 from edgekd.search.replay import replay
+from edgekd.search.space.feasible import p5_us
 from edgekd.store.run import Run
 from edgekd.testing.fakes.clock import FakeClock
 
@@ -47,7 +49,8 @@ def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     seconds = {"convert": 3.0, "measure": lab.plan.measure.processes * (0.4 + asked_s)}
     trials = [trial.but(seconds=seconds) for trial in Run.open(lab.folder).trials()]
     speed = Speed.of(lab.plan, trials)
-    assert speed == Speed(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4))
+    called_s = statistics.median(low for trial in trials if (low := p5_us(trial.figures)) is not None) / 1e6
+    assert speed == Speed(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4), call_s=called_s)
     assert Speed.of(lab.plan, []) == Speed()
     assert speed.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
 
@@ -60,12 +63,28 @@ def test_models_as_they_came_take_time_without_training_and_set_no_pace(make_lab
     speed = Speed.of(lab.plan, trials)
     beside = reserve_s(lab.plan, trials, 2, untouched=3) - reserve_s(lab.plan, trials, 2)
     measuring_s = speed.measure_s(lab.plan.certify, 10) - speed.measure_s(lab.plan.certify, 4)
-    assert beside == pytest.approx(3 * (2.5 * speed.convert_s + 2.0) + measuring_s)
+    assert beside == pytest.approx(3 * (2.5 * speed.convert_s + 2.0) + 2 * measuring_s)  # a second batch may decide
     own = trials[0].candidate.but(plan=trials[0].candidate.plan.but(untouched=True))
     slow = {"convert": 60.0, "measure": 600.0}
     untouched = [trials[0].but(candidate=own, images_per_s=1.0, seconds=slow) for _ in range(100)]
     assert Speed.of(lab.plan, [*untouched, *trials]) == speed
     assert Speed.of(lab.plan, untouched).images_per_s == 1.0
+
+
+@pytest.mark.slow
+def test_the_reserve_counts_what_is_scored(make_lab: Callable[..., Any]) -> None:
+    """A forward pass is a third of a training step."""
+    lab = make_lab()
+    lab.search()
+    trials = Run.open(lab.folder).trials()
+    speed = Speed.of(lab.plan, trials)
+    scored = lab.plan.but(validation_images=30_000, test_images=3000)
+    added = reserve_s(scored, trials, 1) - reserve_s(lab.plan, trials, 1)
+    assert added == pytest.approx(30_000 / 3000 + 3000 / 3000 + 33_000 * speed.call_s)
+    own = scored.but(original=Arch.of({"depth": 3, "width": 64, "wide": 4}))
+    assert reserve_s(own, trials, 1) - reserve_s(scored, trials, 1) == pytest.approx(3000 / 3000)
+    late = Budget(0.0, lambda: 0.0)
+    assert share_within(scored.but(refine_images=0), trials, late, 1, 60.0, ensured=False) == 1.0, "nothing is trained"
 
 
 def test_a_periodic_load_takes_its_time() -> None:

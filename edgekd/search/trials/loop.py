@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from edgekd.devices._protocol import Progress
@@ -31,6 +32,7 @@ from edgekd.search.trials.chance_level import at_chance
 from edgekd.search.trials.files import keep_newest
 from edgekd.search.trials.measuring import Bench, Measured
 from edgekd.search.trials.sampler import seed_of
+from edgekd.search.trials.whole_model import affordable_shares, without_whole
 from edgekd.stages import Prepares
 from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, ProposalsRecord, TrialRecord
 from edgekd.store.run import Run
@@ -50,28 +52,33 @@ def knowledge_before(
     trials: Sequence[TrialRecord],
     batch: int,
     ranking: CandidateRanking | None = None,
+    macs: Mapping[int, int] = {},
 ) -> Knowledge:
     """Knowledge at the time a batch was proposed: the trials of all earlier batches."""
     earlier = tuple(trial for trial in trials if trial.batch < batch)
+    affordable = affordable_shares(run, plan, deployments, earlier)
     return Knowledge(
         family=run.header.family,
         plan=plan,
-        allowed=allowed,
+        allowed=without_whole(allowed, plan, tuple(affordable)),
         deployments=deployments.kept,
         trials=earlier,
         violations={trial.number: trial_violations(run.target, trial, deployments.tails) for trial in earlier},
         ranking=ranking,
+        affordable=affordable,
+        macs=macs,
     )
 
 
 def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tuple[int, int, Candidate]]:
     """Propose the next batch as (number, seed, candidate); shorter, or empty, where the space is used up.
 
-    The user's own untouched model, on every kept deployment where it may fit, is a batch before all others.
+    The user's own untouched model, on every kept deployment where it may fit, comes before all others, in batches.
     """
     start, found = len(knowledge.trials), list[tuple[int, int, Candidate]]()
-    if not knowledge.trials and (own := as_it_came(knowledge)):
-        return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own)]
+    if not knowledge.proposed and (own := as_it_came(knowledge)):
+        most = knowledge.plan.batch if knowledge.plan.skips_missed else len(own)
+        return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own[:most], start)]
     count = knowledge.plan.batch
     if knowledge.plan.trials is not None:
         count = min(count, knowledge.plan.trials - len(knowledge.proposed))
@@ -86,8 +93,12 @@ def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tup
 
 
 def as_it_came(knowledge: Knowledge) -> list[Candidate]:
-    """Candidates of the untouched model on each kept deployment; the space's last index is the whole model."""
+    """Untried candidates of the untouched model, one for each kept deployment that allows it.
+
+    The space's last index is the whole model.
+    """
     arch, whole = knowledge.plan.original, knowledge.plan.space.size - 1
+    tried = {Deployment.of(trial.candidate) for trial in knowledge.trials if trial.candidate.plan.untouched}
     return [
         Candidate(
             family=knowledge.family,
@@ -97,6 +108,7 @@ def as_it_came(knowledge: Knowledge) -> list[Candidate]:
         )
         for deployment in knowledge.deployments
         if arch is not None and whole in knowledge.allowed.get(deployment, ())
+        if deployment not in tried
     ]
 
 
@@ -121,6 +133,9 @@ class TrialLoop:
     def __call__(self) -> ProposalsRecord:
         """Run trials and return the end of proposing. Raises Interrupted; finished trials are kept."""
         done = {trial.number: trial for trial in self.run.trials()}
+        slow = affordable_shares(self.run, self.plan, self.deployments, ()) if not done else {}
+        if slow:
+            self.events.line(f"own model  too slow to be tried as it came: {', '.join(map(str, slow))}")
         batch = 0
         while True:
             sizes = [trial.batch for trial in done.values() if not trial.candidate.plan.untouched]
@@ -130,7 +145,9 @@ class TrialLoop:
             seen, allowed = tuple(done.values()), self.allowed
             if self.predicted_filter is not None:
                 allowed = self.predicted_filter.before(batch, seen, self.events, self.budget)
-            knowledge = knowledge_before(self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking)
+            knowledge = knowledge_before(
+                self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking, self._macs
+            )
             proposals = propose_batch(self.sampler, knowledge, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
@@ -144,6 +161,11 @@ class TrialLoop:
             if missing:
                 done.update({trial.number: trial for trial in self._batch(batch, missing, done)})
             batch += 1
+
+    @cached_property
+    def _macs(self) -> dict[int, int]:
+        """Multiply-adds of each analysed arch by its index."""
+        return {self.plan.space.index(arch): features.macs for arch, features in self.features.items()}
 
     def _prepare(self, candidates: Iterable[Candidate]) -> bool:
         """Compute the teacher's logits before the first student is trained. Returns whether that was done now.
@@ -171,6 +193,8 @@ class TrialLoop:
             batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
         # where the untouched model fits and nothing else was tried, a first batch may use the finalists' time
         needed_s = reserved + batch_s if knowledge.proposed else batch_s if order else float("-inf")
+        if proposals and all(candidate.plan.untouched for _, _, candidate in proposals):
+            needed_s = float("-inf")  # nothing less accurate than a model that fits untouched may be handed over
         late = self.budget.left_s() < needed_s
         reason: Literal["time", "exhausted", "enough"]
         if not proposals:

@@ -168,15 +168,30 @@ def _constraints(knowledge: Knowledge, trial: TrialRecord) -> dict[str, float]:
 
 
 def _largest(knowledge: Knowledge) -> Candidate | None:
-    """Return the last allowed arch on the first deployment that has had no trial."""
+    """Return the largest arch that may fit on the first deployment that has had no trial."""
     tried = {
         Deployment.of(candidate)
         for candidate in (*(trial.candidate for trial in knowledge.proposed), *knowledge.pending)
     }
     for deployment in knowledge.deployments:
-        if deployment not in tried and knowledge.allowed.get(deployment):
-            return _candidate(knowledge, knowledge.plan.space.at(max(knowledge.allowed[deployment])), deployment)
+        index = _largest_on(knowledge, deployment) if deployment not in tried else None
+        if index is not None:
+            return _candidate(knowledge, knowledge.plan.space.at(index), deployment)
     return None
+
+
+def _largest_on(knowledge: Knowledge, deployment: Deployment) -> int | None:
+    """Return the last allowed index; where the whole model clearly misses, the one of most multiply-adds that may fit.
+
+    Latency grows with multiply-adds in proportion, at most: with more of them than the affordable share it would miss.
+    """
+    allowed, share = knowledge.allowed.get(deployment, ()), knowledge.affordable.get(deployment)
+    whole = knowledge.macs.get(knowledge.plan.space.size - 1)
+    if share is None or whole is None:
+        return max(allowed, default=None)
+    most = share * whole
+    fitting = [index for index in allowed if knowledge.macs.get(index, math.inf) <= most]
+    return max(fitting, key=lambda index: (knowledge.macs[index], index), default=None)
 
 
 def _untried(knowledge: Knowledge) -> Iterator[tuple[int, Deployment]]:

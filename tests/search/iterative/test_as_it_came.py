@@ -15,7 +15,7 @@ from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search.iterative import original
 from edgekd.search.replay import replay
-from edgekd.store.records import Accuracy
+from edgekd.store.records import Accuracy, Deployment
 from edgekd.store.run import Run
 
 WHOLE = Arch.of({"depth": 3, "width": 64, "wide": 4})
@@ -59,12 +59,12 @@ def test_it_is_tried_on_every_kept_deployment_before_anything_is_trained(own: An
     run = Run.open(lab.folder)
     deployments, trials = run.deployments(), run.trials()
     assert deployments is not None
-    first = [trial for trial in trials if trial.batch == 0]
+    first = [trial for trial in trials if trial.candidate.plan.untouched]
     assert [(t.candidate.backend, t.candidate.plan.precision) for t in first] == [
         (a.backend, a.precision) for a in deployments.kept
     ]
-    assert all(trial.candidate.plan.untouched for trial in first)
-    assert not any(trial.candidate.plan.untouched for trial in trials if trial.batch)
+    assert [trial.number for trial in first] == list(range(len(first)))
+    assert max(trial.batch for trial in first) < min(trial.batch for trial in trials[len(first) :])
     assert sum(not trial.candidate.plan.untouched for trial in trials) == run.plan().trials
 
 
@@ -214,6 +214,68 @@ def test_only_a_share_of_own_takes_a_careful_measurement(
     own = Run.open(lab.folder).original()
     assert own is not None
     assert [observation.measurement.plan.processes for observation in own.observations] == [processes] * 2
+
+
+@pytest.mark.slow
+def test_where_the_whole_model_clearly_misses_it_is_not_tried_again(relative: Callable[..., Any]) -> None:
+    """LiteRT takes half as long at int8, and keeps a limit that both runtimes miss by far in float32."""
+    lab = relative(budgets={"latency": {"p50": "60 % of own"}}, accuracy={"drop": "60 %"})
+    lab.plan = lab.plan.but(largest_first=True, skips_missed=True)
+    lab.search()
+    run = Run.open(lab.folder)
+    whole = [trial.candidate for trial in run.trials() if trial.candidate.arch == WHOLE]
+    assert {candidate.plan.precision for candidate in whole} == {Precision.INT8}
+    assert any(candidate.plan.untouched for candidate in whole)
+    slow = run.original().observations[0].deployment
+    begun = next(trial for trial in run.trials() if Deployment.of(trial.candidate) == slow)
+    share = begun.features.macs / max(row.macs for row in run.features().features)
+    assert 0.5 < share <= 0.6, "the largest arch that the share of its latency leaves room for"
+    assert replay(run).same
+
+
+@pytest.mark.slow
+def test_a_plan_of_before_tries_it_again(relative: Callable[..., Any]) -> None:
+    lab = relative(budgets={"latency": {"p50": "60 % of own"}}, accuracy={"drop": "60 %"})
+    lab.search()
+    run = Run.open(lab.folder)
+    own = [trial.candidate for trial in run.trials() if trial.candidate.plan.untouched]
+    assert {candidate.plan.precision for candidate in own} == {Precision.FLOAT32, Precision.INT8}
+    assert replay(run).same
+
+
+@pytest.mark.slow
+def test_where_nothing_else_is_left_it_is_tried_all_the_same(relative: Callable[..., Any]) -> None:
+    """Nothing can be pruned, and it misses everywhere: the trials say by how much."""
+    lab = relative(budgets={"latency": {"p50": "10 % of own"}}, accuracy={"drop": "60 %"})
+    axes = tuple(Axis(name=name, choices=(choice,)) for name, choice in WHOLE.choices)
+    lab.plan = lab.plan.but(axes=axes, largest_first=True, skips_missed=True)
+    outcome = lab.search()
+    assert outcome.exit_code == 5
+    assert Run.open(lab.folder).trials()
+    assert "nearest" in " ".join(outcome.detail)
+
+
+@pytest.mark.slow
+def test_a_stopped_search_leaves_out_the_same(relative: Callable[..., Any]) -> None:
+    asked = {"budgets": {"latency": {"p50": "60 % of own"}}, "accuracy": {"drop": "60 %"}}
+    runs = []
+    for every in (None, 3):
+        lab = relative(**asked)
+        lab.plan = lab.plan.but(largest_first=True, skips_missed=True, batch=1)
+        lab.search() if every is None else lab.search_through_stops(every)
+        runs.append([trial.candidate for trial in Run.open(lab.folder).trials()])
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.slow
+def test_it_is_tried_batch_by_batch(make_lab: Callable[..., Any]) -> None:
+    lab = on_four_deployments(make_lab, batch=3, skips_missed=True)
+    lab.search()
+    run = Run.open(lab.folder)
+    own = [(trial.number, trial.batch) for trial in run.trials() if trial.candidate.plan.untouched]
+    assert own == [(0, 0), (1, 0), (2, 0), (3, 1)]
+    assert run.trials()[4].batch == 2
+    assert replay(run).same
 
 
 class _Answering:

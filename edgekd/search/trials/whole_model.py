@@ -1,0 +1,53 @@
+"""Whole model of one's own: where its measured latency clearly misses, and which share of it the limits allow there.
+
+Reads original.json, deployments.json and the trials of the untouched model. A deployment on which the whole model
+clearly misses is not tried with it again: its file, and so its latency, does not depend on its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.search.space.feasible import p5_budget_us, p5_us
+from edgekd.search.space.filters import Allowed
+from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, TrialRecord
+from edgekd.store.run import Run
+
+__all__ = ["affordable_shares", "without_whole"]
+
+_CLEARLY = 1.25  # times the budget: a short measurement of a busy machine may be that far off
+
+
+def affordable_shares(
+    run: Run, plan: PlanRecord, deployments: DeploymentsRecord, trials: Sequence[TrialRecord]
+) -> dict[Deployment, float]:
+    """Share of the whole model's latency that the limits allow, on each deployment where it takes over 25 % more."""
+    budget = p5_budget_us(run.target, deployments) if plan.skips_missed else None
+    if budget is None:
+        return {}
+    original = run.original()
+    observations = (*(original.observations if original is not None else ()), *deployments.observations)
+    seen = [(each.deployment, each.p5_us.value) for each in observations if each.arch == plan.original and each.p5_us]
+    seen += [
+        (Deployment.of(trial.candidate), low)
+        for trial in trials
+        if trial.candidate.plan.untouched and (low := p5_us(trial.figures)) is not None
+    ]
+    return {
+        deployment: budget[0] / low
+        for deployment, low in seen
+        if deployment in deployments.kept and low > _CLEARLY * budget[0]
+    }
+
+
+def without_whole(allowed: Allowed, plan: PlanRecord, missed: Sequence[Deployment]) -> Allowed:
+    """Remove the whole model, the space's last index, from the deployments that it missed on.
+
+    May save trials but not end a search: where nothing would be left, nothing is removed.
+    """
+    whole = plan.space.size - 1
+    left = {
+        deployment: tuple(index for index in indices if index != whole or deployment not in missed)
+        for deployment, indices in allowed.items()
+    }
+    return left if any(left.values()) else allowed
