@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
-from edgekd.compress.quantization.reference import reference_module
+from edgekd.compress.quantization.fake import FakeQuantized
+from edgekd.compress.quantization.reference import IntegerReference, reference_module
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.integer import float_operators
-from edgekd.export.onnx.exporter import OnnxExporter
+from edgekd.export.onnx.exporter import OnnxExporter, onnx_model
 from edgekd.export.openvino import OpenvinoExporter
 from edgekd.export.parity import check_parity
 from edgekd.export.tensors import normalised
@@ -116,6 +117,31 @@ class Transformer(nn.Module):
         return self.head(x.mean(1))
 
 
+class PostNorm(nn.Module):
+    """A block that normalises its sum (Vaswani et al. 2017): a linear layer reads what a sum in float reads too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 10)
+        self.first, self.norm = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(self.patch(x).flatten(2).transpose(1, 2))
+        x = self.norm(x + self.down(torch.nn.functional.gelu(self.up(x))))
+        return self.head(x.mean(1))
+
+
+class PostNormMoved(PostNorm):
+    """Between two operators in float the values are moved, which integers do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(self.patch(x).flatten(2).transpose(1, 2))
+        moved = x.reshape(-1, 4, 4, 16).transpose(1, 2).reshape(-1, 16, 16)
+        x = self.norm(moved + self.down(torch.nn.functional.gelu(self.up(moved))))
+        return self.head(x.mean(1))
+
+
 class Windows(nn.Module):
     """Attention with biases of positions as its mask, and a pool over tokens (Liu et al. 2021)."""
 
@@ -171,6 +197,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "upwards": upwards,
     "gated": Gated,
     "transformer": Transformer,
+    "post-norm": PostNorm,
+    "post-norm-moved": PostNormMoved,
     "windows": Windows,
     "single-patch": SinglePatch,
     "pyramid": Pyramid,
@@ -213,6 +241,41 @@ def test_an_island_that_reorders_values(
     job = Job(artefact=exporter.export(student, options, where, here, tmp_path / f"model{suffix}"), backend=where)
     report = check_parity(this_computer, job, student, samples, options, tmp_path / "parity")
     assert report.holds, report.detail
+
+
+def test_operators_in_float_read_each_other_unrounded(samples: NDArray[Any]) -> None:
+    """The sum's parts: a LayerNorm's result in float, which is rounded for a linear layer, and a linear layer's."""
+    student = calibrate(student_of("post-norm"), samples, Precision.INT8, "minmax")
+    assert "first:layer_norm" in student.annotations.activations
+    inputs = torch.from_numpy(normalised(samples, student.task))
+    reference = reference_module(student)
+    assert isinstance(reference, IntegerReference)
+    values = reference.values(inputs)
+    assert torch.equal(values[":add"], values["first:layer_norm"] + values["down:linear"])
+    differs = (FakeQuantized(student)(inputs) - reference(inputs)).abs() > 1e-4
+    assert float(differs.float().mean()) < 0.1, "other than ties; 28 % if the sum reads rounded values"
+
+
+def test_an_onnx_file_reads_them_unrounded_too(samples: NDArray[Any], tmp_path: Path) -> None:
+    import onnx
+
+    student = calibrate(student_of("post-norm"), samples, Precision.INT8, "minmax")
+    OnnxExporter().export(student, ExportOptions(), ORT, None, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    read = {name: sorted(made.get(given, "") for given in node.input) for node in graph.node for name in node.output}
+    assert ["DequantizeLinear", "LayerNormalization"] in read.values(), "the sum"
+    rounded = [kinds for name, kinds in read.items() if made[name] == "QuantizeLinear"]
+    assert any("LayerNormalization" in kinds for kinds in rounded), "for the linear layer"
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("backend", ["onnxruntime/cpu", "openvino/cpu"])
+def test_every_result_in_a_file_is_read(backend: str, name: str, samples: NDArray[Any]) -> None:
+    student = calibrate(student_of(name), samples, Precision.INT8, "minmax")
+    graph = onnx_model(student, ExportOptions(), for_openvino=backend.startswith("openvino")).graph
+    read = {given for node in graph.node for given in node.input} | {output.name for output in graph.output}
+    assert [node.output[0] for node in graph.node if read.isdisjoint(node.output)] == []
 
 
 @pytest.mark.parametrize("name", MODELS)

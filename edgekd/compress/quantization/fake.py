@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from edgekd.compress.quantization.calibrate import least_scales
 from edgekd.compress.quantization.rules import points_of
@@ -81,11 +82,20 @@ class FakeQuantized(nn.Module):
                 return real
             return _rounded(real, steps.get(group, self.input_step), graph.encodings[group], real[0].numel())
 
+        floats = dict[str, Tensor]()  # values of float islands before they are rounded
+
         def compute(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
             key = graph.traced.keys[node.name]
             if node.op == "placeholder":
                 return stored(key, args[0])
-            result = call(node, args, kwargs)
+
+            def read(source: fx.node.Argument, value: Any) -> Any:
+                direct = isinstance(source, fx.Node) and (source.name, node.name) in graph.points.unrounded
+                return floats[source.name] if isinstance(source, fx.Node) and direct else value
+
+            result = call(node, *pytree.tree_map(read, (node.args, node.kwargs), (args, kwargs)))
+            if key in graph.floats:
+                floats[node.name] = result
             joined = operator_of(node) == "cat" and key not in graph.floats
             passed = key in graph.points.passing or joined
             return result if passed or not is_tensor(node) else stored(key, result)

@@ -3,13 +3,15 @@
 Static precisions: ``q_out = round(M (sum (q_in - z_in) q_w + q_bias)) + z_out`` with ``M = s_in s_w / s_out`` (Jacob et
 al. 2018, eq. 7), rounded half to even and clamped; ReLU is that clamp. Sums of products are exact in float32 up to
 2**24; with 16-bit activations they exceed it, with an error far below one step of the output. Runtimes that round ties
-the other way differ by one such step. Operators of a float island get dequantized values and the float weights.
+the other way differ by one such step. An operator of a float island reads results of integer operators dequantized,
+those of other float operators before they are rounded, and its float weights.
 Weights-only precisions compute in float32 on the rounded weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,7 +78,7 @@ class IntegerReference(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Any:
         """Return raw outputs, dequantized."""
-        answers = execute_nodes(self._traced, inputs, self._compute)
+        answers = execute_nodes(self._traced, inputs, partial(self._compute, {}))
         leaves, shape = pytree.tree_flatten(answers)
         nodes = outputs_in(self._traced.program)
         scaled = [leaf * self._scale(node) for leaf, node in zip(leaves, nodes, strict=True)]
@@ -88,19 +90,22 @@ class IntegerReference(nn.Module):
 
         Integers are dequantized; the result of an operator of a float island is that before it is quantized.
         """
-        found = dict[str, Tensor]()
+        found, floats = dict[str, Tensor](), dict[str, Tensor]()
 
         def compute(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-            key, result = self._traced.keys[node.name], self._compute(node, args, kwargs)
+            key, result = self._traced.keys[node.name], self._compute(floats, node, args, kwargs)
             if is_tensor(node):
                 in_float = key in self._floats
-                found[key] = self._real(node, args, kwargs) if in_float else self._dequantized(node, result)
+                found[key] = self._real(floats, node, args, kwargs) if in_float else self._dequantized(node, result)
             return result
 
         execute_nodes(self._traced, inputs, compute)
         return found
 
-    def _compute(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _compute(
+        self, floats: dict[str, Tensor], node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Return a node's value, rounded where it is encoded; ``floats`` collects those of islands before that."""
         key = self._traced.keys[node.name]
         if node.op == "placeholder":
             return self._stored(key, args[0])
@@ -108,12 +113,22 @@ class IntegerReference(nn.Module):
             return call(node, args, kwargs)  # passed on as they are
         if key in self._points.weights:
             return self._stored(key, self._products(node, key, args))
-        result = self._real(node, args, kwargs)
+        result = self._real(floats, node, args, kwargs)
+        if key in self._floats and key in self._activations:
+            floats[node.name] = result
         return self._stored(key, result) if is_tensor(node) else result
 
-    def _real(self, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Return an operator's result on dequantized values."""
-        return call(node, *pytree.tree_map(self._dequantized, (node.args, node.kwargs), (args, kwargs)))
+    def _real(
+        self, floats: Mapping[str, Tensor], node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Return an operator's result on dequantized values, or on those of ``floats`` that it reads unrounded."""
+
+        def read(source: fx.node.Argument, value: Any) -> Any:
+            if isinstance(source, fx.Node) and (source.name, node.name) in self._points.unrounded:
+                return floats[source.name]
+            return self._dequantized(source, value)
+
+        return call(node, *pytree.tree_map(read, (node.args, node.kwargs), (args, kwargs)))
 
     def _stored(self, key: str, real: Tensor) -> Tensor:
         """Round a value to the integers of its encoding, if it has one."""

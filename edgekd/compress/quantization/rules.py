@@ -3,7 +3,8 @@
 One rule for all runtimes: the result of a convolution, linear layer or sum is rounded once, after the ReLU that is its
 only reader (kernels fuse them); operators that only move values (reshape, padding, maximum), and an average over
 windows, keep their input's encoding; the parts of a concatenation share one. Means over the image have their own. If
-operators compute in float (`placement`), a tensor has an encoding only if an integer operator reads or writes it.
+operators compute in float (`placement`), a tensor has an encoding only if an integer operator reads or writes it, and
+float operators read a float operator's result before it is rounded.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class RoundingPoints:
     weights: Mapping[str, tuple[str, str]]  # key of a weighted operator -> names of its weight and bias ("" for none)
     users: Mapping[str, tuple[str, ...]]  # parameter name -> keys of the operators that use it as their weight
     axes: Mapping[str, int]  # parameter name -> axis of its output channels
+    unrounded: frozenset[tuple[str, str]]  # nodes in float, and others that read their result before it is rounded
 
 
 def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> RoundingPoints:
@@ -68,13 +70,20 @@ def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Roundin
             weights[key[node]] = (weight, bias)
             users[weight] = (*users.get(weight, ()), key[node])
     passing = {key[node] for node in integer if spec_of(node).transparent}
+    group = {name: root(name) for name in parent if root(name) in encoded}
     return RoundingPoints(
-        group={name: root(name) for name in parent if root(name) in encoded},
+        group=group,
         passing=frozenset(passing),
         fused=frozenset(key[node] for node in fused),
         weights=weights,
         users=users,
         axes=axes,
+        unrounded=frozenset(
+            (node.name, user.name)
+            for node in nodes
+            for user in node.users
+            if key[node] in floats and key[node] in group and key.get(user) in floats
+        ),
     )
 
 

@@ -26,7 +26,7 @@ from edgekd.teachers.student import StudentTeacher
 
 __all__ = ["VERSION", "problems_of", "trained"]
 
-VERSION = 2
+VERSION = 3
 """Version of the training, raised when the same options give another result."""
 
 

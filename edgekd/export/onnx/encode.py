@@ -27,6 +27,7 @@ from edgekd.export.integer import MOVING
 from edgekd.export.onnx.graph import OnnxGraph
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.operators import weight_axis
+from edgekd.students.graph import Traced
 
 __all__ = [
     "encode_activations",
@@ -38,6 +39,7 @@ __all__ = [
     "narrow_weights",
     "packed",
     "quantize_at_run_time",
+    "unrounded_reads",
 ]
 
 
@@ -53,10 +55,13 @@ def integers(values: NDArray[np.generic], encoding: Encoding) -> NDArray[np.int8
     return clipped
 
 
-def encode_activations(graph: OnnxGraph, encodings: Mapping[str, Encoding]) -> None:
+def encode_activations(
+    graph: OnnxGraph, encodings: Mapping[str, Encoding], unrounded: AbstractSet[tuple[str, str]]
+) -> None:
     """Put a quantize-dequantize pair behind each named value. The output value keeps its name for its quantized form.
 
-    The graph's input is left to the I/O wrapper.
+    ``unrounded`` has pairs of results (`unrounded_reads`): of a value and of an operator that reads it before it is
+    quantized. A value that is read so alone gets no pair. The graph's input is left to the I/O wrapper.
     """
     missing = sorted(set(encodings) - graph.values)
     if missing:
@@ -64,19 +69,48 @@ def encode_activations(graph: OnnxGraph, encodings: Mapping[str, Encoding]) -> N
             f"the ONNX graph has no value for the encoded tensors {', '.join(missing)}",
             "calibrate the student again: its graph has changed since",
         )
+    for node in graph.graph.node:
+        node.input[:] = [f"{name}/float" if (name, node.output[0]) in unrounded else name for name in node.input]
+    read = {name for node in graph.graph.node for name in node.input} | set(graph.outputs)
     for name, encoding in encodings.items():
         if name == graph.input:
             continue
-        scale, zero = activation_parameters(graph, name, encoding)
         raw = f"{name}/float"
         for node in graph.graph.node:
             for index, output in enumerate(node.output):
                 if output == name:
                     node.output[index] = raw
-        readers = [node for node in graph.graph.node if name in node.input]
-        graph.node("QuantizeLinear", [raw, scale, zero], f"{name}/int")
-        graph.node("DequantizeLinear", [f"{name}/int", scale, zero], name)
-        assert readers or name in graph.outputs
+        assert name in read or raw in read
+        if name in read:
+            scale, zero = activation_parameters(graph, name, encoding)
+            graph.node("QuantizeLinear", [raw, scale, zero], f"{name}/int")
+            graph.node("DequantizeLinear", [f"{name}/int", scale, zero], name)
+
+
+def unrounded_reads(
+    graph: OnnxGraph, encoded: AbstractSet[str], traced: Traced, floats: AbstractSet[str]
+) -> frozenset[tuple[str, str]]:
+    """Pairs of an encoded value and the first result of an operator that reads it before it is quantized.
+
+    Both are parts of one node in ``floats``, or of two where the one reads the other in the program too: the rule of
+    `RoundingPoints.unrounded`. An operator without a node's name is part of the node behind it.
+    """
+    nodes = {node.name: node for node in traced.program.graph.nodes}
+    part_of: dict[str, str] = {name: name for name in nodes}
+    for node in reversed(graph.graph.node):
+        computes = next((part_of[name] for name in node.output if name in part_of), "")
+        part_of |= {name: part_of.get(name) or computes for name in node.output}
+        for name in node.input:
+            part_of.setdefault(name, computes)
+    found = set[tuple[str, str]]()
+    for node in graph.graph.node:
+        reader = part_of[node.output[0]]
+        for name in node.input if reader in floats else ():
+            source = part_of[name]
+            direct = source in floats and name == source and nodes[reader] in nodes[source].users
+            if name in encoded and (source == reader or direct):
+                found.add((name, node.output[0]))
+    return frozenset(found)
 
 
 def moved(graph: OnnxGraph, encodings: Mapping[str, Encoding], floats: AbstractSet[str]) -> dict[str, Encoding]:

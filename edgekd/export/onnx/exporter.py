@@ -72,6 +72,7 @@ def onnx_model(
         moved,
         narrow_weights,
         quantize_at_run_time,
+        unrounded_reads,
     )
     from edgekd.export.onnx.graph import POOL, OnnxGraph, float_model
     from edgekd.export.onnx.io_wrapper import add_io_wrapper
@@ -94,8 +95,9 @@ def onnx_model(
         activations |= moved(graph, activations, float_nodes(program) | decoding_nodes(program))
         pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
         activations |= pooled
+        unrounded = unrounded_reads(graph, activations.keys(), program, float_nodes(program))
         encode_weights(graph, left, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
-        encode_activations(graph, activations)
+        encode_activations(graph, activations, unrounded)
         if not for_openvino:
             keep_weights_float(graph)
     elif precision.weights == F16:
