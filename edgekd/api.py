@@ -285,7 +285,7 @@ def verify(
 
     read_certificate(Path(bundle))  # a folder that is no bundle is refused before the device is taken
     with shown(events) as watched:
-        where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=watched.line)
+        where = LocalDevice(name="this-computer") if device is None else open_device(device, notice=watched.notice)
         session = where.open()
         try:
             with tempfile.TemporaryDirectory(prefix=prefix()) as scratch:
@@ -339,7 +339,7 @@ def bench(
     asked = tuple((name, tuple(axes)) for name, axes in shapes.items())
     chosen, before = plan or MeasurePlan(), _path(against)
     with shown(events) as watched, _files_of(models, weights, image, backends, watched) as files:
-        where, step = open_device(device, notice=watched.line), measuring(watched)
+        where, step = open_device(device, notice=watched.notice), measuring(watched)
         return run_bench(files, where, wanted, threads, chosen, step, twins, watched.stop, before, asked)
 
 
@@ -395,14 +395,16 @@ def profile(
     """Profile a device: peaks, overheads, width sweep, memory, threads, heat, noise; and latency tables.
 
     The tables are of ``threads`` threads. Sections measured in the device's present state are not measured again,
-    unless ``again``. Raises MissingError, DeviceBusy, UsageError on less than one thread, Interrupted (finished
-    sections are kept), and UnknownName.
+    unless ``again``. Raises MissingError, DeviceBusy, UsageError on less than one thread or on a model, Interrupted
+    (finished sections are kept), and UnknownName.
     """
     from edgekd.artefacts import Backend
     from edgekd.devices.catalogue import open_device
     from edgekd.ir.numerics import Precision
     from edgekd.profiling.run import profile_device
 
+    if ":" in device or Path(device).suffix in (".py", ".pt2", ".onnx", ".tflite", ".xml"):
+        raise UsageError(f"profile takes a device, and {device} is a model", f"edgekd bench {device} --profile")
     wanted = [Backend.model_validate(name) for name in backends]
     known = [precision.value for precision in Precision]
     unknown = next((name for name in precisions if name not in known), None)
@@ -412,7 +414,7 @@ def profile(
         raise UsageError(f"{threads} threads: one at least is expected", "for example threads=4")
     with shown(events) as watched:
         return profile_device(
-            open_device(device, notice=watched.line), wanted, quick, again, watched,
+            open_device(device, notice=watched.notice), wanted, quick, again, watched,
             precisions=[Precision(name) for name in precisions], threads=threads,
         )  # fmt: skip
 
@@ -454,7 +456,7 @@ def losses(name: str | None = None) -> LossesAnswer:
     return known_losses(name)
 
 
-def doctor(*, device: str = "this-computer", notice: Callable[[str], None] | None = None) -> DoctorReport:
+def doctor(*, device: str = "this-computer", notice: Callable[[str], object] | None = None) -> DoctorReport:
     """Readiness of this machine, check by check.
 
     ``notice`` gets a line where a file in the working folder defines how the device is reached.

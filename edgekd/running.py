@@ -132,7 +132,7 @@ def run_project(
 
     if folder is not None:
         require_place(folder)  # a teacher may be trained before the run begins
-    session = open_device(project.target.device, project.folder, events.line).open()
+    session = open_device(project.target.device, project.folder, events.notice).open()
     try:
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
@@ -369,7 +369,7 @@ def bundle_of(run: Run, events: Events) -> Certificate:
             "put it back as it was, or search again",
             Place(str(project.path)),
         )
-    session = open_device(run.header.target.device, project.folder, events.line).open()
+    session = open_device(run.header.target.device, project.folder, events.notice).open()
     try:
         changed = changed_since(run.header, session.describe(), versions_here())
         if changed:

@@ -24,7 +24,7 @@ def probe(output: CommandOutput, name: str) -> None:
     """Ask a device what it is: processor, instruction sets, memory, runtimes."""
     from edgekd.devices.catalogue import probe_device
 
-    output.answer(probe_device(name, output.say))
+    output.answer(probe_device(name, output.notice))
 
 
 @command("edgekd devices install my-board --runtime onnxruntime")
@@ -43,7 +43,7 @@ def install(output: CommandOutput, name: str, runtimes: tuple[str, ...], python:
     """Install runtimes on a board, into an environment of edgekd's own there."""
     from edgekd.devices.install import install_runtimes
 
-    output.answer(install_runtimes(name, runtimes, python, output.say))
+    output.answer(install_runtimes(name, runtimes, python, output.notice))
 
 
 @click.group()

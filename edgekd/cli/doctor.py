@@ -16,4 +16,4 @@ def doctor(output: CommandOutput, device: str) -> None:
     """See whether this machine is ready, line by line, with what to do."""
     from edgekd import api
 
-    output.answer(api.doctor(device=device, notice=output.say))
+    output.answer(api.doctor(device=device, notice=output.notice))

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("edgekd.cli.search:search", "Find the best student for a device, measured in the loop."),
     "compress": ("edgekd.cli.compress:compress", "Shrink a model you have until it meets a target."),
     "distill": ("edgekd.cli.distill:distill", "Train one student from a teacher, and certify it."),
-    "export": ("edgekd.cli.export:export", "Write a run's certified bundle."),
+    "export": ("edgekd.cli.export:export", "Convert and quantize a model you have, or write a run's bundle."),
     "verify": ("edgekd.cli.verify:verify", "Check a bundle: hashes, parity, budgets measured again."),
     "report": ("edgekd.cli.report:report", "Draw a run's page."),
     "runs": ("edgekd.cli.runs:runs", "List runs."),

@@ -56,7 +56,7 @@ class ProbeAnswer(Shown):
         ]
 
 
-def probe_device(name: str, notice: Callable[[str], None] | None = None) -> ProbeAnswer:
+def probe_device(name: str, notice: Callable[[str], object] | None = None) -> ProbeAnswer:
     """Open a device, ask it, and let it go; one that is in use is asked beside that, where its kind allows it.
 
     Raises what `open_device` and opening raise.
@@ -76,7 +76,7 @@ def probe_device(name: str, notice: Callable[[str], None] | None = None) -> Prob
     return ProbeAnswer(device=name, fingerprint=fingerprint, subject=fingerprint.digest(), in_use=in_use)
 
 
-def open_device(name: str, beside: Path | None = None, notice: Callable[[str], None] | None = None) -> Device:
+def open_device(name: str, beside: Path | None = None, notice: Callable[[str], object] | None = None) -> Device:
     """The device a name stands for; nothing is touched before its own ``open``.
 
     ``notice`` gets a line where a file beside the project or in the working folder says how the device is reached, and
@@ -111,7 +111,7 @@ def open_device(name: str, beside: Path | None = None, notice: Callable[[str], N
     return device
 
 
-def _file_of(name: str, beside: Path | None, say: Callable[[str], None]) -> Path:
+def _file_of(name: str, beside: Path | None, say: Callable[[str], object]) -> Path:
     """The file a name stands for: the first on the shelves, unless it would replace a device that can be reached."""
     path = search_path.find("devices", name, beside)
     if path.stem != name or search_path.is_own("devices", path):

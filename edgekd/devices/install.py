@@ -53,7 +53,7 @@ class InstallAnswer(Shown):
 
 
 def install_runtimes(
-    name: str, runtimes: Sequence[str], python: str | None = None, notice: Callable[[str], None] | None = None
+    name: str, runtimes: Sequence[str], python: str | None = None, notice: Callable[[str], object] | None = None
 ) -> InstallAnswer:
     """Give a device a private environment with these runtimes, beside those that it has installed already.
 

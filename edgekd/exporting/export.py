@@ -93,7 +93,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     places = {form: output / form.value for form in formats}
     for place in places.values():
         require_replaceable(place, [path for path in (*given.files, plan.data) if path is not None])
-    session = open_device(target.device if target is not None else "this-computer", notice=events.line).open()
+    session = open_device(target.device if target is not None else "this-computer", notice=events.notice).open()
     try:
         with (
             tempfile.TemporaryDirectory(prefix=prefix()) as scratch,

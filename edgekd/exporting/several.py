@@ -92,7 +92,7 @@ def export_several(
         inputs=tuple(OneInput(name=name, shape=(1, *shape)) for name, shape in zip(names, shapes, strict=True))
     )
     rows = []
-    session = open_device("this-computer", notice=events.line).open()
+    session = open_device("this-computer", notice=events.notice).open()
     try:
         with (
             tempfile.TemporaryDirectory(prefix=prefix()) as scratch,

@@ -145,6 +145,12 @@ def test_a_precision_that_is_not_there_offers_the_nearest(own_data, capsys):
     assert "dynamic-int8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("model", ["my_model.py:build", "a/model.onnx"])
+def test_profile_of_a_model_points_to_bench(model, capsys):
+    assert main(["profile", model]) == 2
+    assert f"edgekd bench {model} --profile" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_one_unfit_file_refuses_none_of_the_others(own_data, monkeypatch):
     estimated = ONNXRUNTIME_CPU.but(runtime=RuntimeSpec(name="npu"), can={"simulate"})

@@ -6,6 +6,7 @@ import pytest
 
 from edgekd import search_path
 from edgekd.agent.fingerprint import _EXTENSIONS
+from edgekd.cli.main import main
 from edgekd.devices.catalogue import open_device
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
 from edgekd.ir.backends import BACKENDS
@@ -212,6 +213,13 @@ def test_how_a_device_of_the_working_folder_is_reached_is_reported(evil):
     (evil / "board.yaml").write_text(board)
     assert open_device("board", notice=said.append).host == "a"
     assert said == ["device board is reached as devices/board.yaml says: kind: ssh, host: a, config: /tmp/config"]
+
+
+def test_it_is_reported_when_quiet_too(evil, capsys):
+    connection = "{kind: local, python: ./absent}"
+    (evil / "board.yaml").write_text(f"schema: edgekd.device/1\ntitle: B\nconnection: {connection}\n")
+    main(["devices", "probe", "board", "-q"])
+    assert "device board is reached as devices/board.yaml says: kind: local" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ class CommandOutput:
         if not self.quiet:
             write_stderr(f"{printable(text)}\n")
 
+    def notice(self, text: str) -> None:
+        """Print a line on stderr that must be seen, quiet or not: what is about to be run."""
+        write_stderr(f"{printable(text)}\n")
+
     def watching(self) -> AbstractContextManager[Events]:
         """Progress for as long as the context lasts, with Ctrl-C as a polite request."""
         from edgekd.cli.terminal.progress import watching
