@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,9 +21,11 @@ from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.ir.backends import formats_of
 from edgekd.ir.plan import Candidate
+from edgekd.ir.space import Arch
 from edgekd.search.recipe import kept_float
 from edgekd.store.records import RunHeader
-from edgekd.students._protocol import Family
+from edgekd.students._protocol import Family, Student
+from edgekd.students.fold import folded
 from edgekd.students.student import new_student, save_student
 from edgekd.tasks._protocol import Task
 
@@ -52,6 +54,7 @@ class UntrainedBuilder:
     seed: int
     header: RunHeader | None = None  # its facts go into the file, so that it is as large as a finalist's
     keep_float: tuple[str, ...] = ()  # what the recipe's int8 leaves in float
+    _kept: dict[Arch, Student] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, project: Project, converter: Converter, header: RunHeader) -> Self:
@@ -65,15 +68,12 @@ class UntrainedBuilder:
         """Write the file at ``path`` with the format's suffix. A refused precision is an outcome."""
         if candidate.backend is None:
             raise ValueError(f"{candidate} has no backend to be made for")
-        student = new_student(self.family, candidate.arch, self.task.spec, self.seed)
-        if not self.family.inherits:
-            student = student.but(module=_as_if_trained(student.module, self.seed))
         inputs: NDArray[np.generic] = np.empty((0, *self.task.spec.input.shape))
         if candidate.plan.precision.is_static:
             inputs = self.task.split("calibration").inputs[:_CALIBRATION_SAMPLES]
         try:
             student = calibrate(
-                student,
+                self._folded(candidate.arch),
                 inputs,
                 candidate.plan.precision,
                 "minmax",
@@ -96,6 +96,16 @@ class UntrainedBuilder:
             path.with_suffix(wanted.suffix),
             facts,
         )
+
+    def _folded(self, arch: Arch) -> Student:
+        """Return the folded student of an arch; kept for the next candidate, which often has the same arch."""
+        if arch not in self._kept:
+            student = new_student(self.family, arch, self.task.spec, self.seed)
+            if not self.family.inherits:
+                student = student.but(module=_as_if_trained(student.module, self.seed))
+            self._kept.clear()
+            self._kept[arch] = folded(student)
+        return self._kept[arch]
 
 
 def _as_if_trained(module: nn.Module, seed: int) -> nn.Module:
