@@ -441,7 +441,7 @@ def predict(
     from edgekd.predicting import asked_of, tables_for
 
     with shown(events) as watched:
-        known = tables_for(device, threads, _paths(tables), watched.line)
+        known = tables_for(device, threads, _paths(tables), watched.notice)
         measured = [str(table.backend) for table in known.tables]
         with _files_of(models, weights, image, backends or measured, watched) as files:
             asked, unfit = asked_of(files, backends, known.tables)

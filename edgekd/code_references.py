@@ -23,7 +23,16 @@ from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.errors import ConfigurationError, EdgeKDError, Place, nearest_name
 from edgekd.records import Record
 
-__all__ = ["CodeReference", "ExistingFile", "ExistingFolder", "exit_of", "importable", "no_exit", "running"]
+__all__ = [
+    "CodeReference",
+    "ExistingFile",
+    "ExistingFolder",
+    "exit_of",
+    "importable",
+    "no_exit",
+    "projects_frame",
+    "running",
+]
 
 
 def _anchored(path: Path, info: ValidationInfo) -> Path:
@@ -185,10 +194,9 @@ def exit_of(error: SystemExit) -> EdgeKDError:
     Where no such line is found, it is an error of edgekd.
     """
     said = "" if error.code is None else error.code
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_a_persons(frame.filename)]
-    if not frames:
+    frame = projects_frame(error)
+    if frame is None:
         return EdgeKDError(f"the command was ended by sys.exit({said})", "see where with -v")
-    frame = frames[-1]
     return ConfigurationError.one(
         f"`{frame.name}` ended the process: sys.exit({said})",
         "let it return, or raise an error; arguments of the command line are not its own to read",
@@ -196,7 +204,17 @@ def exit_of(error: SystemExit) -> EdgeKDError:
     )
 
 
+def projects_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Innermost frame of a person's code in an error's traceback; None where edgekd and libraries alone ran."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_a_persons(frame.filename)]
+    return frames[-1] if frames else None
+
+
 def _is_a_persons(file: str) -> bool:
     path = Path(file)
     own = [Path(__file__).parent, Path(sysconfig.get_path("stdlib"))]
-    return path.is_absolute() and "site-packages" not in path.parts and not any(map(path.is_relative_to, own))
+    return (
+        path.is_absolute()
+        and {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+        and not any(map(path.is_relative_to, own))
+    )

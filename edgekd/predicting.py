@@ -41,7 +41,7 @@ class DeviceTables(NamedTuple):
 
 
 def tables_for(
-    device: str, threads: int, files: Sequence[Path] = (), notice: Callable[[str], None] | None = None
+    device: str, threads: int, files: Sequence[Path] = (), notice: Callable[[str], object] | None = None
 ) -> DeviceTables:
     """Tables of a device in its present state, and of others; only those of ``files``, where some are given.
 

@@ -130,10 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the answer has closed it
         nobody_reads()
         return output.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         from edgekd.cli.terminal.failure import interrupted
 
-        return interrupted(output)
+        return interrupted(output, stop)
     except EdgeKDError as error:
         from edgekd.cli.terminal.failure import failed, out_of_reach, wants_memory
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgekd.devices._protocol import Load, MeasurePlan
-from edgekd.search.space.feasible import p5_us
+from edgekd.evidence import EvidenceKind, find_figure
+from edgekd.search.space.feasible import P5
 from edgekd.store.records import PlanRecord, TrialRecord
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Budget",
     "Speed",
     "finalists_within",
+    "least_reserve_s",
     "reserve_s",
     "share_within",
     "shortlist_s",
@@ -67,7 +69,7 @@ class Speed:
     images_per_s: float = _IMAGES_PER_S
     convert_s: float = _CONVERT_S
     process_s: float = _PROCESS_S  # of a measured process, beyond the calls asked for
-    call_s: float = 0.0  # of a file in its runtime
+    sample_s: float = 0.0  # of a file in its runtime; 0 where a simulator estimated it, and it is scored in PyTorch
 
     @classmethod
     def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Speed:
@@ -79,13 +81,13 @@ class Speed:
         speeds = sorted(_observed(trials, lambda trial: trial.images_per_s))
         converted = _observed(trials, lambda trial: trial.seconds.get("convert"))
         measured = _observed(trials, lambda trial: trial.seconds.get("measure"))
-        calls = _observed(trials, lambda trial: p5_us(trial.figures))
+        calls = _observed(trials, _measured_us)
         processes = [max(0.0, seconds / plan.measure.processes - _asked_s(plan.measure)) for seconds in measured]
         return cls(
             statistics.median(speeds[: (len(speeds) + 1) // 2]) if speeds else _IMAGES_PER_S,
             statistics.median(converted) if converted else _CONVERT_S,
             statistics.median(processes) if processes else _PROCESS_S,
-            statistics.median(calls) / 1e6 if calls else 0.0,
+            statistics.median(calls) / 1e6 / plan.samples_a_call if calls else 0.0,
         )
 
     def training_s(self, plan: PlanRecord) -> float:
@@ -102,12 +104,12 @@ class Speed:
 
     def scored_s(self, plan: PlanRecord) -> float:
         """Seconds to score one student on the validation split, in PyTorch and as a file."""
-        return _PER_FINALIST_S + plan.validation_images * (self._forward_s() + self.call_s)
+        return _PER_FINALIST_S + plan.validation_images * (self._forward_s() + self.sample_s)
 
     def certificate_s(self, plan: PlanRecord) -> float:
         """Seconds for the certificate: parity, bundle, and the test split by the file, its twin and one's own model."""
         passes = 1 if plan.original is None else 2
-        return _CERTIFICATE_S + plan.test_images * (passes * self._forward_s() + self.call_s)
+        return _CERTIFICATE_S + plan.test_images * (passes * self._forward_s() + self.sample_s)
 
     def _forward_s(self) -> float:
         return 1.0 / (_FORWARD * self.images_per_s)
@@ -134,6 +136,11 @@ def reserve_s(
     refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s(plan)
     measuring = speed.measure_s(plan.certify, 2 * all_of_them) + speed.measure_s(plan.certify, 1)
     return shortlist_s(plan, trials) + rechecking + refining + _COMPARISONS * measuring + speed.certificate_s(plan)
+
+
+def least_reserve_s(reserved_s: float, total_s: float | None) -> float:
+    """Seconds kept while nothing was found that is worth training: a quarter of the budget, or less."""
+    return reserved_s if total_s is None else min(reserved_s, _ENSURED * total_s)
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
@@ -181,6 +188,11 @@ def _observed(trials: Sequence[TrialRecord], of: Callable[[TrialRecord], float |
     found = [(trial.candidate.plan.untouched, value) for trial in trials if (value := of(trial))]
     trained = [value for untouched, value in found if not untouched]
     return trained or [value for _, value in found]
+
+
+def _measured_us(trial: TrialRecord) -> float | None:
+    figure = find_figure(trial.figures, P5)
+    return figure.value if figure is not None and figure.kind is EvidenceKind.MEASURED else None
 
 
 def _asked_s(plan: MeasurePlan) -> float:

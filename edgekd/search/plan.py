@@ -56,6 +56,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         refine_images=round((1 + _tried(project, differentiable)) * images_of(training, sizes.train)),
         validation_images=sizes.validation,
         test_images=sizes.test or 0,
+        samples_a_call=project.export.batch if isinstance(project.export.batch, int) else 1,
         skips_missed=True,
     )
 

@@ -29,6 +29,7 @@ from edgekd.search.space.feasible import is_feasible
 from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.trials.loop import knowledge_before, propose_batch
+from edgekd.search.trials.whole_model import affordable_shares
 from edgekd.store.records import AutoRecord, DeploymentsRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 
@@ -157,8 +158,9 @@ def _proposals(
     predicted_filter = PredictedFilter(run, plan, features, deployments, allowed)
     macs = {index: row.macs for index, row in zip(features.indices, features.features, strict=True)}
     for batch in sorted({trial.batch for trial in trials}):
-        left = predicted_filter.at(batch, trials)
-        known = knowledge_before(run, plan, left, deployments, trials, batch, ranking, macs)
+        affordable = affordable_shares(run, plan, deployments, trials, batch)
+        left = predicted_filter.at(batch, trials, affordable)
+        known = knowledge_before(run, plan, left, deployments, trials, batch, ranking, affordable, macs)
         for number, asked, candidate in propose_batch(sampler, known, run.header.seed):
             trial = by_number.get(number)
             if trial is not None:  # an interrupted batch has fewer files than proposals

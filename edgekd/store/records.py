@@ -133,6 +133,7 @@ class PlanRecord(Filed):
     # runs made before these rules existed are decided without them
     validation_images: int = 0
     test_images: int = 0  # 0 where the task does not count them
+    samples_a_call: int = 1  # of an exported file
     skips_missed: bool = False  # the user's own whole model is not tried again where it clearly missed
     by_files_seen: bool = False  # the reference archs' files narrow what is proposed
     recheck: bool = False  # surviving deployments are measured again on each finalist

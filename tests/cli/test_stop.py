@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from edgekd.cli.main import main
 from edgekd.cli.terminal import stop as stop_module
 from edgekd.cli.terminal.progress import watching
 from edgekd.cli.terminal.stop import StopFlag
@@ -79,3 +80,13 @@ def test_a_notice_is_shown_when_quiet_too_and_no_line_is(capsys) -> None:
         events.line("a step")
         assert events.notice("code of m.py runs")
     assert capsys.readouterr().err == "code of m.py runs\n"
+
+
+def test_an_interruption_names_the_projects_code_that_ran(tmp_path, monkeypatch, capsys) -> None:
+    """Code that never returns is ended by a second Ctrl-C."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hangs.py").write_text("def build():\n    raise KeyboardInterrupt\n")
+    assert main(["bench", "hangs.py:build", "--input", "3x8x8"]) == 130
+    assert (
+        f"interrupted in `build` ({tmp_path / 'hangs.py'}:2): a run keeps what it finished" in capsys.readouterr().err
+    )

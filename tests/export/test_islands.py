@@ -142,6 +142,16 @@ class PostNormMoved(PostNorm):
         return self.head(x.mean(1))
 
 
+class PostNormMaximum(PostNorm):
+    """An operator in float with two results."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(self.patch(x).flatten(2).transpose(1, 2))
+        largest, _ = x.max(1, keepdim=True)
+        x = self.norm(largest + self.down(torch.nn.functional.gelu(self.up(x))))
+        return self.head(x.mean(1))
+
+
 class Windows(nn.Module):
     """Attention with biases of positions as its mask, and a pool over tokens (Liu et al. 2021)."""
 
@@ -199,6 +209,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "transformer": Transformer,
     "post-norm": PostNorm,
     "post-norm-moved": PostNormMoved,
+    "post-norm-maximum": PostNormMaximum,
     "windows": Windows,
     "single-patch": SinglePatch,
     "pyramid": Pyramid,

@@ -50,7 +50,7 @@ def test_the_pace_is_what_trials_took(make_lab: Callable[..., Any]) -> None:
     trials = [trial.but(seconds=seconds) for trial in Run.open(lab.folder).trials()]
     speed = Speed.of(lab.plan, trials)
     called_s = statistics.median(low for trial in trials if (low := p5_us(trial.figures)) is not None) / 1e6
-    assert speed == Speed(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4), call_s=called_s)
+    assert speed == Speed(images_per_s=1000.0, convert_s=3.0, process_s=pytest.approx(0.4), sample_s=called_s)
     assert Speed.of(lab.plan, []) == Speed()
     assert speed.measure_s(lab.plan.measure, 4) == pytest.approx(5 * lab.plan.measure.processes * (0.4 + asked_s))
 
@@ -80,7 +80,7 @@ def test_the_reserve_counts_what_is_scored(make_lab: Callable[..., Any]) -> None
     speed = Speed.of(lab.plan, trials)
     scored = lab.plan.but(validation_images=30_000, test_images=3000)
     added = reserve_s(scored, trials, 1) - reserve_s(lab.plan, trials, 1)
-    assert added == pytest.approx(30_000 / 3000 + 3000 / 3000 + 33_000 * speed.call_s)
+    assert added == pytest.approx(30_000 / 3000 + 3000 / 3000 + 33_000 * speed.sample_s)
     own = scored.but(original=Arch.of({"depth": 3, "width": 64, "wide": 4}))
     assert reserve_s(own, trials, 1) - reserve_s(scored, trials, 1) == pytest.approx(3000 / 3000)
     late = Budget(0.0, lambda: 0.0)

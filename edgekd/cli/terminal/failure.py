@@ -41,10 +41,14 @@ def failed(error: EdgeKDError, output: CommandOutput) -> int:
     return error.exit_code
 
 
-def interrupted(output: CommandOutput) -> int:
-    """Print that the command was stopped; returns its exit code."""
-    _as_json(output, "Interrupted", 130, "interrupted", HOW_TO_GO_ON, [])
-    _say(f"interrupted: {HOW_TO_GO_ON}")
+def interrupted(output: CommandOutput, error: BaseException) -> int:
+    """Print that the command was stopped, and which line of a person's code ran then; returns its exit code."""
+    from edgekd.code_references import projects_frame
+
+    frame = projects_frame(error)
+    where = f" in `{frame.name}` ({frame.filename}:{frame.lineno})" if frame is not None else ""
+    _as_json(output, "Interrupted", 130, f"interrupted{where}", HOW_TO_GO_ON, [])
+    _say(f"interrupted{where}: {HOW_TO_GO_ON}")
     return 130
 
 

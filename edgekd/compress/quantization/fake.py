@@ -94,7 +94,7 @@ class FakeQuantized(nn.Module):
                 return floats[source.name] if isinstance(source, fx.Node) and direct else value
 
             result = call(node, *pytree.tree_map(read, (node.args, node.kwargs), (args, kwargs)))
-            if key in graph.floats:
+            if key in graph.floats and key in graph.points.group:
                 floats[node.name] = result
             joined = operator_of(node) == "cat" and key not in graph.floats
             passed = key in graph.points.passing or joined

@@ -27,7 +27,7 @@ from edgekd.export.integer import MOVING
 from edgekd.export.onnx.graph import OnnxGraph
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.operators import weight_axis
-from edgekd.students.graph import Traced
+from edgekd.students.graph import Traced, operator_of
 
 __all__ = [
     "encode_activations",
@@ -105,10 +105,12 @@ def unrounded_reads(
     found = set[tuple[str, str]]()
     for node in graph.graph.node:
         reader = part_of[node.output[0]]
+        if reader in floats and operator_of(nodes[reader]) == "getitem":  # of a float operator with several results
+            reader = nodes[reader].all_input_nodes[0].name
         for name in node.input if reader in floats else ():
             source = part_of[name]
             direct = source in floats and name == source and nodes[reader] in nodes[source].users
-            if name in encoded and (source == reader or direct):
+            if name in encoded and (source == part_of[node.output[0]] or direct):
                 found.add((name, node.output[0]))
     return frozenset(found)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -58,8 +58,15 @@ class PredictedFilter:
     allowed: Allowed
     _left: dict[int, Allowed] = field(default_factory=dict, repr=False)  # by record: a whole space takes seconds
 
-    def before(self, batch: int, trials: Sequence[TrialRecord], events: Events, budget: Budget) -> Allowed:
-        """Return the allowed archs of a batch, after a fit where one is due."""
+    def before(
+        self,
+        batch: int,
+        trials: Sequence[TrialRecord],
+        events: Events,
+        budget: Budget,
+        missed: Collection[Deployment] = (),
+    ) -> Allowed:
+        """Return the allowed archs of a batch, after a fit where one is due; ``missed`` as in `at`."""
         trials = [trial for trial in trials if trial.batch < batch]
         last = self._last(batch)
         bounded = self._bound_us is not None or self._bound_bytes is not None
@@ -67,10 +74,13 @@ class PredictedFilter:
             observations = self.observations(trials)
             if fit_due(observations if self._bound_us is not None else with_memory(observations), last):
                 self._fit(batch, observations, events, budget)
-        return self.at(batch, trials)
+        return self.at(batch, trials, missed)
 
-    def at(self, batch: int, trials: Sequence[TrialRecord]) -> Allowed:
-        """Return the archs that the recorded fit allows; all where there is none."""
+    def at(self, batch: int, trials: Sequence[TrialRecord], missed: Collection[Deployment] = ()) -> Allowed:
+        """Return the archs that the recorded fit allows; all where there is none, or where it leaves nothing untried.
+
+        ``missed``: deployments on which the whole model, the space's last index, is not tried again.
+        """
         last = self._last(batch)
         if last is None:
             return self.allowed
@@ -80,7 +90,8 @@ class PredictedFilter:
                 last.deployments, last.memories, observations, self._other_devices(last)
             )
         left = self._left[last.number]
-        return left if self._untried(left, [trial for trial in trials if trial.batch < batch]) else self.allowed
+        earlier = [trial for trial in trials if trial.batch < batch]
+        return left if self._untried(left, earlier, missed) else self.allowed
 
     def observations(self, trials: Sequence[TrialRecord]) -> dict[Deployment, list[Observation]]:
         """Observations of each kept deployment: from earlier work, the reference archs and these trials."""
@@ -134,9 +145,10 @@ class PredictedFilter:
         _, least, _ = predict_memory(one.fit, self._kernels(one.deployment, self.plan.space.at(index)))
         return least
 
-    def _untried(self, left: Allowed, trials: Sequence[TrialRecord]) -> bool:
+    def _untried(self, left: Allowed, trials: Sequence[TrialRecord], missed: Collection[Deployment]) -> bool:
         """Tell whether an allowed arch is untried: a prediction may save trials, but not end a search."""
         tried = {(Deployment.of(trial.candidate), trial.candidate.arch) for trial in trials}
+        tried |= {(deployment, self.plan.space.at(self.plan.space.size - 1)) for deployment in missed}
         return any(
             (deployment, self.plan.space.at(index)) not in tried
             for deployment, indices in left.items()

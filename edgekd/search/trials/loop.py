@@ -21,7 +21,7 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search._protocol import AccuracyEstimate, CandidateRanking, EstimateContext, Knowledge, Sampler
 from edgekd.search.accuracy.scoring import stage_context
-from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within
+from edgekd.search.budget import Budget, Speed, finalists_within, least_reserve_s, reserve_s, share_within
 from edgekd.search.deployments.ranking import rivals
 from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.recipe import epochs_of
@@ -52,15 +52,15 @@ def knowledge_before(
     trials: Sequence[TrialRecord],
     batch: int,
     ranking: CandidateRanking | None = None,
+    affordable: Mapping[Deployment, float] = {},
     macs: Mapping[int, int] = {},
 ) -> Knowledge:
     """Knowledge at the time a batch was proposed: the trials of all earlier batches."""
     earlier = tuple(trial for trial in trials if trial.batch < batch)
-    affordable = affordable_shares(run, plan, deployments, earlier)
     return Knowledge(
         family=run.header.family,
         plan=plan,
-        allowed=without_whole(allowed, plan, tuple(affordable)),
+        allowed=without_whole(allowed, plan, affordable, earlier),
         deployments=deployments.kept,
         trials=earlier,
         violations={trial.number: trial_violations(run.target, trial, deployments.tails) for trial in earlier},
@@ -76,8 +76,10 @@ def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tup
     The user's own untouched model, on every kept deployment where it may fit, comes before all others, in batches.
     """
     start, found = len(knowledge.trials), list[tuple[int, int, Candidate]]()
-    if not knowledge.proposed and (own := as_it_came(knowledge)):
-        most = knowledge.plan.batch if knowledge.plan.skips_missed else len(own)
+    in_batches = knowledge.plan.skips_missed
+    begun = knowledge.proposed if in_batches else knowledge.trials
+    if not begun and (own := as_it_came(knowledge)):
+        most = knowledge.plan.batch if in_batches else len(own)
         return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own[:most], start)]
     count = knowledge.plan.batch
     if knowledge.plan.trials is not None:
@@ -133,9 +135,6 @@ class TrialLoop:
     def __call__(self) -> ProposalsRecord:
         """Run trials and return the end of proposing. Raises Interrupted; finished trials are kept."""
         done = {trial.number: trial for trial in self.run.trials()}
-        slow = affordable_shares(self.run, self.plan, self.deployments, ()) if not done else {}
-        if slow:
-            self.events.line(f"own model  too slow to be tried as it came: {', '.join(map(str, slow))}")
         batch = 0
         while True:
             sizes = [trial.batch for trial in done.values() if not trial.candidate.plan.untouched]
@@ -143,11 +142,14 @@ class TrialLoop:
                 batch += 1  # a whole batch of an earlier session, which continued after it
                 continue
             seen, allowed = tuple(done.values()), self.allowed
+            affordable = affordable_shares(self.run, self.plan, self.deployments, seen, batch)
             if self.predicted_filter is not None:
-                allowed = self.predicted_filter.before(batch, seen, self.events, self.budget)
+                allowed = self.predicted_filter.before(batch, seen, self.events, self.budget, affordable)
             knowledge = knowledge_before(
-                self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking, self._macs
+                self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking, affordable, self._macs
             )
+            if not done and (slow := [str(d) for d in affordable if knowledge.allowed[d] != allowed[d]]):
+                self.events.line(f"own model  too slow to be tried as it came: {', '.join(slow)}")
             proposals = propose_batch(self.sampler, knowledge, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
@@ -192,7 +194,10 @@ class TrialLoop:
         if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
             batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
         # where the untouched model fits and nothing else was tried, a first batch may use the finalists' time
-        needed_s = reserved + batch_s if knowledge.proposed else batch_s if order else float("-inf")
+        needed_s = batch_s if order else float("-inf")
+        if knowledge.proposed:
+            found = any(not trial.candidate.plan.untouched for trial in order)
+            needed_s = batch_s + (reserved if found else least_reserve_s(reserved, total_s))
         if proposals and all(candidate.plan.untouched for _, _, candidate in proposals):
             needed_s = float("-inf")  # nothing less accurate than a model that fits untouched may be handed over
         late = self.budget.left_s() < needed_s

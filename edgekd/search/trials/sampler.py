@@ -168,12 +168,12 @@ def _constraints(knowledge: Knowledge, trial: TrialRecord) -> dict[str, float]:
 
 
 def _largest(knowledge: Knowledge) -> Candidate | None:
-    """Return the largest arch that may fit on the first deployment that has had no trial."""
+    """Return the largest arch that may fit on a deployment that has had no trial: first where most of it fits."""
     tried = {
         Deployment.of(candidate)
         for candidate in (*(trial.candidate for trial in knowledge.proposed), *knowledge.pending)
     }
-    for deployment in knowledge.deployments:
+    for deployment in sorted(knowledge.deployments, key=lambda each: -knowledge.affordable.get(each, 1.0)):
         index = _largest_on(knowledge, deployment) if deployment not in tried else None
         if index is not None:
             return _candidate(knowledge, knowledge.plan.space.at(index), deployment)

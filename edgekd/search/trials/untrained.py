@@ -71,9 +71,10 @@ class UntrainedBuilder:
         inputs: NDArray[np.generic] = np.empty((0, *self.task.spec.input.shape))
         if candidate.plan.precision.is_static:
             inputs = self.task.split("calibration").inputs[:_CALIBRATION_SAMPLES]
+        student = self._student(candidate.arch)
         try:
             student = calibrate(
-                self._folded(candidate.arch),
+                self._folded(student),
                 inputs,
                 candidate.plan.precision,
                 "minmax",
@@ -97,15 +98,19 @@ class UntrainedBuilder:
             facts,
         )
 
-    def _folded(self, arch: Arch) -> Student:
-        """Return the folded student of an arch; kept for the next candidate, which often has the same arch."""
-        if arch not in self._kept:
-            student = new_student(self.family, arch, self.task.spec, self.seed)
-            if not self.family.inherits:
-                student = student.but(module=_as_if_trained(student.module, self.seed))
+    def _student(self, arch: Arch) -> Student:
+        """Return the student of an arch; a kept one is folded already."""
+        if arch in self._kept:
+            return self._kept[arch]
+        student = new_student(self.family, arch, self.task.spec, self.seed)
+        return student if self.family.inherits else student.but(module=_as_if_trained(student.module, self.seed))
+
+    def _folded(self, student: Student) -> Student:
+        """Fold a student once: it is kept for the next candidate, which often has the same arch."""
+        if student.arch not in self._kept:
             self._kept.clear()
-            self._kept[arch] = folded(student)
-        return self._kept[arch]
+            self._kept[student.arch] = folded(student)
+        return self._kept[student.arch]
 
 
 def _as_if_trained(module: nn.Module, seed: int) -> nn.Module:

@@ -6,7 +6,7 @@ clearly misses is not tried with it again: its file, and so its latency, does no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edgekd.search.space.feasible import p5_budget_us, p5_us
 from edgekd.search.space.filters import Allowed
@@ -19,9 +19,12 @@ _CLEARLY = 1.25  # times the budget: a short measurement of a busy machine may b
 
 
 def affordable_shares(
-    run: Run, plan: PlanRecord, deployments: DeploymentsRecord, trials: Sequence[TrialRecord]
+    run: Run, plan: PlanRecord, deployments: DeploymentsRecord, trials: Sequence[TrialRecord], batch: int
 ) -> dict[Deployment, float]:
-    """Share of the whole model's latency that the limits allow, on each deployment where it takes over 25 % more."""
+    """Share of the whole model's latency that the limits allow, on each deployment where it takes over 25 % more.
+
+    Known before ``batch``: the fastest of several measurements counts, for load only makes them slower.
+    """
     budget = p5_budget_us(run.target, deployments) if plan.skips_missed else None
     if budget is None:
         return {}
@@ -31,23 +34,25 @@ def affordable_shares(
     seen += [
         (Deployment.of(trial.candidate), low)
         for trial in trials
-        if trial.candidate.plan.untouched and (low := p5_us(trial.figures)) is not None
+        if trial.candidate.plan.untouched and trial.batch < batch and (low := p5_us(trial.figures)) is not None
     ]
-    return {
-        deployment: budget[0] / low
-        for deployment, low in seen
-        if deployment in deployments.kept and low > _CLEARLY * budget[0]
-    }
+    fastest: dict[Deployment, float] = {}
+    for deployment, low in seen:
+        if deployment in deployments.kept:
+            fastest[deployment] = min(low, fastest.get(deployment, low))
+    return {deployment: budget[0] / low for deployment, low in fastest.items() if low > _CLEARLY * budget[0]}
 
 
-def without_whole(allowed: Allowed, plan: PlanRecord, missed: Sequence[Deployment]) -> Allowed:
+def without_whole(
+    allowed: Allowed, plan: PlanRecord, missed: Collection[Deployment], trials: Sequence[TrialRecord]
+) -> Allowed:
     """Remove the whole model, the space's last index, from the deployments that it missed on.
 
-    May save trials but not end a search: where nothing would be left, nothing is removed.
+    Not where nothing would be left to begin with: a trial then says by how much it misses.
     """
     whole = plan.space.size - 1
     left = {
         deployment: tuple(index for index in indices if index != whole or deployment not in missed)
         for deployment, indices in allowed.items()
     }
-    return left if any(left.values()) else allowed
+    return left if trials or any(left.values()) else allowed

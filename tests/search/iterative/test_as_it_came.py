@@ -15,6 +15,7 @@ from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search.iterative import original
 from edgekd.search.replay import replay
+from edgekd.search.trials.whole_model import affordable_shares
 from edgekd.store.records import Accuracy, Deployment
 from edgekd.store.run import Run
 
@@ -226,11 +227,36 @@ def test_where_the_whole_model_clearly_misses_it_is_not_tried_again(relative: Ca
     whole = [trial.candidate for trial in run.trials() if trial.candidate.arch == WHOLE]
     assert {candidate.plan.precision for candidate in whole} == {Precision.INT8}
     assert any(candidate.plan.untouched for candidate in whole)
+    proposed = next(trial.candidate for trial in run.trials() if not trial.candidate.plan.untouched)
+    assert proposed in whole, "first where the whole model fits"
     slow = run.original().observations[0].deployment
     begun = next(trial for trial in run.trials() if Deployment.of(trial.candidate) == slow)
     share = begun.features.macs / max(row.macs for row in run.features().features)
     assert 0.5 < share <= 0.6, "the largest arch that the share of its latency leaves room for"
     assert replay(run).same
+    plan, deployments, trial = run.plan(), run.deployments(), run.trials()[0]
+    assert slow in affordable_shares(run, plan, deployments, (), 0)
+    float_own = trial.candidate.but(backend=slow.backend, plan=trial.candidate.plan.but(precision=slow.precision))
+    faster = trial.but(candidate=float_own)  # with the figures of int8
+    assert slow not in affordable_shares(run, plan, deployments, [faster], 1), "load makes a measurement slower"
+    assert slow in affordable_shares(run, plan, deployments, [faster], 0)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_until_something_fits_that_can_be_trained(own: Any) -> None:
+    lab, proposed = own(budget_s=600.0, refine_images=10_000_000, trials=None), list[Candidate]()
+
+    def factor(candidate: Candidate, _: MeasurePlan | None) -> float:
+        if not candidate.plan.untouched and candidate not in proposed:
+            proposed.append(candidate)
+        return 1e6 if candidate in proposed[:8] else 1.0
+
+    lab.slow_when = factor
+    lab.search()
+    run = Run.open(lab.folder)
+    assert len(proposed) > 8
+    assert any(not finalist.candidate.plan.untouched for finalist in run.finalists())
+    assert run.proposals().ended_s < 0.75 * 600.0
 
 
 @pytest.mark.slow
