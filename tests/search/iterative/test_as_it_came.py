@@ -247,7 +247,7 @@ def test_a_search_goes_on_until_something_fits_that_can_be_trained(own: Any) -> 
     lab, proposed = own(budget_s=600.0, refine_images=10_000_000, trials=None), list[Candidate]()
 
     def factor(candidate: Candidate, _: MeasurePlan | None) -> float:
-        if not candidate.plan.untouched and candidate not in proposed:
+        if Run.open(lab.folder).trials() and not candidate.plan.untouched and candidate not in proposed:
             proposed.append(candidate)
         return 1e6 if candidate in proposed[:8] else 1.0
 
