@@ -53,6 +53,7 @@ class StageContext:
     seed: int
     progress: Callable[[StageProgress], None]
     stop: Callable[[], bool]  # true when the person asked to stop: finish the current write, raise Interrupted
+    late: Callable[[], bool] = lambda: False  # true when time is up: a training that keeps its best epoch ends with it
 
 
 class Stage(Protocol):

@@ -97,14 +97,15 @@ def train(
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train ``module`` in place (pass a copy), resuming from a checkpoint of the same plan in ``folder``.
 
     The objective's own parameters are trained too.
 
     ``validate`` scores a module after an epoch; about forty times at most, and always at the end. ``progress`` gets
-    samples seen, samples in all, and a note. Raises Interrupted on ``stop()``, after writing a checkpoint, and
-    Diverged.
+    samples seen, samples in all, and a note. A training that keeps its best ends with the epoch in which it became
+    ``late()``. Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged.
     """
     device = device or training_device()
     start = started(
@@ -142,7 +143,7 @@ def train(
             progress(done * count // steps, total * count // steps, note)
 
     with work.looking():
-        trainer.run(samples, stop)
+        trainer.run(samples, stop, late)
     return Trained(trainer.ending(), trainer.position.points, start.position.execution)
 
 

@@ -189,6 +189,7 @@ class Distill(Record):
                 validate=validator(context.task),
                 progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
                 stop=context.stop,
+                late=context.late,
             )
         return student.but(module=trained.module)
 

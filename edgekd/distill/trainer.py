@@ -127,13 +127,23 @@ class Trainer(Generic[P]):
             self._restore(start.tensors)
         self._publish(self.position.points)
 
-    def run(self, progress: Report | None = None, stop: Callable[[], bool] = lambda: False) -> None:
-        """Train to the end. Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged."""
+    def run(
+        self,
+        progress: Report | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        late: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train to the end; with ``keep_best`` to the end of the epoch in which it became ``late()``.
+
+        Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged.
+        """
         cuda = range(torch.cuda.device_count()) if self.device.type == "cuda" else []
         with self.position.execution.on_threads(), kept_memory(), torch.random.fork_rng(devices=cuda):
             if self._validate is not None and self.plan.keep_best and self.position.best is None:
                 self._keep(self._validate(self._answer()))
             while self.position.epoch < self.plan.epochs:
+                if self.plan.keep_best and self.position.epoch and not self.position.step and late():
+                    break
                 self._run_epoch(progress, stop)
                 self._close_epoch()
 

@@ -166,8 +166,11 @@ class Step:
 class FinalistTrainer(Protocol):
     """Trainer of finalists: trains, exports and scores a finalist, and makes its float32 baseline."""
 
-    def refine(self, candidate: Candidate) -> Refined:
-        """Run the whole recipe. Raises Interrupted where the person asked to stop."""
+    def refine(self, candidate: Candidate, late: Callable[[], bool] = ...) -> Refined:
+        """Run the whole recipe; trainings that keep their best epoch end when it is ``late()``.
+
+        Raises Interrupted where the person asked to stop.
+        """
         ...
 
     def twin(self, candidate: Candidate) -> Artefact | None:

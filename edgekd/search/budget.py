@@ -25,6 +25,7 @@ __all__ = [
     "share_within",
     "shortlist_s",
     "stagewise_s",
+    "training_limit_s",
 ]
 
 SHORTLISTED = 4
@@ -106,6 +107,10 @@ class Speed:
         """Seconds to score one student on the validation split, in PyTorch and as a file."""
         return _PER_FINALIST_S + plan.validation_images * (self._forward_s() + self.sample_s)
 
+    def compared_s(self, plan: PlanRecord, finalists: int) -> float:
+        """Seconds to measure finalists beside their float32 twins, and the winner once more."""
+        return _COMPARISONS * (self.measure_s(plan.certify, 2 * finalists) + self.measure_s(plan.certify, 1))
+
     def certificate_s(self, plan: PlanRecord) -> float:
         """Seconds for the certificate: parity, bundle, and the test split by the file, its twin and one's own model."""
         passes = 1 if plan.original is None else 2
@@ -134,13 +139,25 @@ def reserve_s(
     again = all_of_them * (rivals + 1) if rivals else 0
     rechecking = again * speed.convert_s + speed.measure_s(plan.measure, again + 1) if again else 0.0
     refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s(plan)
-    measuring = speed.measure_s(plan.certify, 2 * all_of_them) + speed.measure_s(plan.certify, 1)
-    return shortlist_s(plan, trials) + rechecking + refining + _COMPARISONS * measuring + speed.certificate_s(plan)
+    ending = speed.compared_s(plan, all_of_them) + speed.certificate_s(plan)
+    return shortlist_s(plan, trials) + rechecking + refining + ending
 
 
 def least_reserve_s(reserved_s: float, total_s: float | None) -> float:
     """Seconds kept while nothing was found that is worth training: a quarter of the budget, or less."""
     return reserved_s if total_s is None else min(reserved_s, _ENSURED * total_s)
+
+
+def training_limit_s(plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget) -> float:
+    """Seconds that one finalist may train from now on, so that it is certified in time; infinite without a budget.
+
+    A quarter of the budget at least, as in `share_within`.
+    """
+    if budget.total_s is None:
+        return float("inf")
+    speed = Speed.of(plan, trials)
+    ending_s = speed.untrained_s(plan) + speed.compared_s(plan, 1) + speed.certificate_s(plan)
+    return max(budget.left_s() - ending_s, _ENSURED * budget.total_s)
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:

@@ -34,7 +34,7 @@ from edgekd.search._protocol import (
 )
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.accuracy.untrained_own import AsItCame
-from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s
+from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s, training_limit_s
 from edgekd.search.deployments.recheck import Recheck, rechecked
 from edgekd.search.differentiable.step import DifferentiableSteps
 from edgekd.search.differentiable.teacher_tuning import TeacherTuning
@@ -341,4 +341,5 @@ class Search:
                 return
             self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
             taken.add(candidate)
-            refine_one(self.run, rank, trial.number, candidate, self.parts.trainer, self.events, budget)
+            limit_s = training_limit_s(self.plan, self.run.trials(), budget)
+            refine_one(self.run, rank, trial.number, candidate, self.parts.trainer, self.events, budget, limit_s)

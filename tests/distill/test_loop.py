@@ -358,6 +358,30 @@ def test_the_best_of_start_and_epochs_is_kept_and_of_equal_ones_the_last(tmp_pat
     assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
 
 
+@pytest.mark.parametrize(("keeps", "epochs"), [(True, 2), (False, 3)])
+def test_where_time_is_up_a_training_that_keeps_its_best_ends_with_the_epoch(tmp_path, keeps, epochs):
+    """Any other ends at the least learning rate of its schedule."""
+    seen, scores = [], iter((0.2, 0.6, 0.5, 0.1))
+
+    def validate(module):
+        seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return next(scores)
+
+    def late():
+        return len(seen) >= (3 if keeps else 1)  # the start is validated too
+
+    options = {"validate": validate, "late": late, "device": torch.device("cpu")}
+    trained = train(network(), training_data(), CE, plan(keep_best=keeps), tmp_path, **options)
+    assert len(trained.curve) == epochs
+    if keeps:
+        assert all(torch.equal(tensor, seen[1][name]) for name, tensor in trained.module.state_dict().items())
+
+
+def test_one_epoch_is_trained_however_late_it_is(tmp_path):
+    options = {"validate": lambda _: 0.5, "late": lambda: True, "device": torch.device("cpu")}
+    assert len(train(network(), training_data(), CE, plan(keep_best=True), tmp_path, **options).curve) == 1
+
+
 @pytest.mark.slow
 def test_a_resumed_training_still_knows_its_best(tmp_path):
     def stopped(after):

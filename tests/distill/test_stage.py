@@ -96,6 +96,13 @@ def test_inherited_weights_are_recovered_at_a_small_rate_without_a_warm_up(stude
     assert (written.learning_rate, written.warmup_epochs, written.keep_best) == (0.05, 2.0, True)
 
 
+@pytest.mark.parametrize(("family", "epochs"), [("pruned", 1), ("mine", 3)])
+def test_recovery_ends_where_time_is_up(student, context, tmp_path, family, epochs):
+    stage, where = Distill(**{**QUICK, "epochs": 3}), context(tmp_path)
+    stage.run(student.but(family=family), replace(where, late=lambda: True))
+    assert len(read_curve(where.folder)) == epochs
+
+
 @pytest.mark.parametrize("damage", ["torn", "foreign", "other-plan"])
 def test_a_checkpoint_that_cannot_be_used_is_not(student, context, tmp_path, damage):
     stage = Distill(**QUICK)

@@ -107,6 +107,7 @@ class Lab:
         self.family: Any = None
         self.bandwidth: Callable[[int], Figure] | None = None
         self.train_s, self.refine_s = 2.0, 20.0
+        self.keeps_best, self.refine_took = False, list[float]()
         self.noise: TimingNoise = QUIET
         self.sampler: Any = TpeSampler()
         self.recipe: tuple[Any, ...] = ()
@@ -182,9 +183,13 @@ class Lab:
         self.clock.advance(self.train_s)
         return Estimate(self._accuracy(candidate, -0.05, AccuracyKind.TORCH), images_per_s=1000.0)
 
-    def refine(self, candidate: Candidate) -> Refined:
+    def refine(self, candidate: Candidate, late: Callable[[], bool] = lambda: False) -> Refined:
         self.refined.append(candidate)
-        self.clock.advance(self.refine_s)
+        spent = 0.0
+        while spent < self.refine_s and not (self.keeps_best and late()):
+            self.clock.advance(1.0)
+            spent += 1.0
+        self.refine_took.append(spent)
         artefact = place(self.artefact(candidate, self.folder / "scratch/final", "refined"), self.folder / "artefacts")
         artefact = artefact.but(path=artefact.path.relative_to(self.folder))
         final = self._accuracy(candidate, 0.0, AccuracyKind.ARTEFACT)

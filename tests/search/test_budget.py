@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.ir.space import Arch
-from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within, shortlist_s
+from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within, shortlist_s, training_limit_s
 from edgekd.search.replay import replay
 from edgekd.search.space.feasible import p5_us
 from edgekd.store.run import Run
@@ -160,6 +160,27 @@ def test_a_first_batch_past_the_budget_leaves_the_finalist_a_quarter_of_it(make_
     trained = lab.plan.refine_images / Speed.of(lab.plan, run.trials()).images_per_s
     assert run.proposals().share == pytest.approx(0.25 * 12.0 / trained, rel=0.1)
     assert replay(run).same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps_best", [True, False])
+def test_recovery_on_a_machine_that_slows_down_ends_in_time(make_lab: Callable[..., Any], keeps_best: bool) -> None:
+    lab = make_lab(budget_s=600.0, refine_images=200_000, trials=8, finalists=1)
+    lab.refine_s, lab.keeps_best = 5000.0, keeps_best
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert outcome.exit_code == 0
+    assert (outcome.seconds < 600.0) == keeps_best
+    limit_s = training_limit_s(lab.plan, run.trials(), Budget(600.0, lambda: 0.0, spent_s=run.proposals().ended_s))
+    (took,) = lab.refine_took
+    assert took == pytest.approx(limit_s, abs=2.0) if keeps_best else took == 5000.0
+    assert any("the time was up" in line for line in lab.lines) == keeps_best
+
+
+def test_a_quarter_of_the_budget_trains_where_it_is_late(make_lab: Callable[..., Any]) -> None:
+    plan = make_lab().plan
+    assert training_limit_s(plan, [], Budget(100.0, lambda: 0.0, spent_s=95.0)) == 25.0
+    assert training_limit_s(plan, [], Budget(None, lambda: 0.0)) == float("inf")
 
 
 @pytest.mark.slow

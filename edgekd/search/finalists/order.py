@@ -6,6 +6,7 @@ exported file in its runtime, on the validation split.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgekd.errors import Diverged
@@ -53,19 +54,36 @@ def as_they_came(order: Sequence[TrialRecord]) -> int:
 
 
 def refine_one(
-    run: Run, rank: int, trial: int, candidate: Candidate, trainer: FinalistTrainer, events: Events, budget: Budget
+    run: Run,
+    rank: int,
+    trial: int,
+    candidate: Candidate,
+    trainer: FinalistTrainer,
+    events: Events,
+    budget: Budget,
+    training_s: float = math.inf,
 ) -> FinalistRecord:
     """Run a candidate (`NO_TRIAL` where there was no search) through the whole recipe and record the result.
 
-    Raises Interrupted, and Diverged where there is no other candidate.
+    ``training_s``: seconds after which a training that keeps its best epoch ends. Raises Interrupted, and Diverged
+    where there is no other candidate.
     """
     stop_if_asked(events)
+    end_s, ended = budget.spent_s() + training_s, False
+
+    def late() -> bool:
+        nonlocal ended
+        ended = budget.spent_s() > end_s
+        return ended
+
     try:
-        refined = trainer.refine(candidate)
+        refined = trainer.refine(candidate, late)
     except Diverged as error:
         if trial == NO_TRIAL:  # the only candidate: nothing else can be tried
             raise
         refined = Refined(None, None, None, None, detail=error.message)  # with the same seed it would diverge again
+    if ended:
+        events.line(f"refined    the time was up: the best of {len(refined.curve)} epochs is kept")
     finalist = FinalistRecord(
         rank=rank,
         trial=trial,

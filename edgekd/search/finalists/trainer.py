@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,11 +47,11 @@ class RecipeTrainer:
     options: ExportOptions
     start: Student | None = None  # starting point of the recipe; None: a new student of the candidate's arch
 
-    def refine(self, candidate: Candidate) -> Refined:
+    def refine(self, candidate: Candidate, late: Callable[[], bool] = lambda: False) -> Refined:
         """Train, export and score. A failed export or scoring gives a finalist without a file, with the reason."""
-        plain = self._train(candidate, Precision.FLOAT32)
+        plain = self._train(candidate, Precision.FLOAT32, late)
         float_twin = score_student(plain.student, self.context.task, AccuracyKind.TORCH, "the full recipe")
-        result = self._train(candidate, candidate.plan.precision)
+        result = self._train(candidate, candidate.plan.precision, late)
         conversion = self._convert(candidate, self.run.students / result.key, result.key)
         if conversion.artefact is None:
             detail = f"{conversion.outcome.value}: {conversion.detail}"
@@ -103,12 +103,12 @@ class RecipeTrainer:
         artefact = self._keep(conversion.artefact)
         return Step(name, key, precision, artefact, *self._score(its_own, artefact, student))
 
-    def _train(self, candidate: Candidate, precision: Precision) -> RecipeResult:
+    def _train(
+        self, candidate: Candidate, precision: Precision, late: Callable[[], bool] = lambda: False
+    ) -> RecipeResult:
         recipe, context = self._taught(candidate)
-        student = self._begin(candidate)
-        return run_recipe(
-            with_precision(recipe, precision), student, stage_context(candidate, context), self.run.students
-        )
+        where = replace(stage_context(candidate, context), late=late)
+        return run_recipe(with_precision(recipe, precision), self._begin(candidate), where, self.run.students)
 
     def _begin(self, candidate: Candidate) -> Student:
         if self.start is not None:
