@@ -104,8 +104,8 @@ def train(
     The objective's own parameters are trained too.
 
     ``validate`` scores a module after an epoch; about forty times at most, and always at the end. ``progress`` gets
-    samples seen, samples in all, and a note. A training that keeps its best ends with the epoch in which it became
-    ``late()``. Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged.
+    samples seen, samples in all, and a note. A training that keeps its best ends with the next validated epoch
+    once it is ``late()``. Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged.
     """
     device = device or training_device()
     start = started(

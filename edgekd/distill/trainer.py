@@ -3,7 +3,7 @@
 A training supplies a step and its named state. Contract: the state has everything that a step changes, and all random
 numbers come from torch's global generator or from generators seeded with the step's index. A training that was
 interrupted or killed then ends with exactly the weights of an uninterrupted one: the trainer seeds each step anew, and
-its checkpoint has the whole state.
+its checkpoint has the whole state. One that ends early, because its time is up, is the exception: the clock decides.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ class Trainer(Generic[P]):
         self._answer, self._validate, self._note = answer, validate, note
         self._losses: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] = {}
+        self._validated = False  # whether the epoch before was
         if start.tensors is None:  # before anything else: a killed training has to go on in the layout it began in
             self._save(0, 0.0)
         else:
@@ -133,7 +134,7 @@ class Trainer(Generic[P]):
         stop: Callable[[], bool] = lambda: False,
         late: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Train to the end; with ``keep_best`` to the end of the epoch in which it became ``late()``.
+        """Train to the end; with ``keep_best`` to the next validated epoch's end once it is ``late()``.
 
         Raises Interrupted on ``stop()``, after writing a checkpoint, and Diverged.
         """
@@ -142,7 +143,7 @@ class Trainer(Generic[P]):
             if self._validate is not None and self.plan.keep_best and self.position.best is None:
                 self._keep(self._validate(self._answer()))
             while self.position.epoch < self.plan.epochs:
-                if self.plan.keep_best and self.position.epoch and not self.position.step and late():
+                if self.plan.keep_best and self._validated and late():
                     break
                 self._run_epoch(progress, stop)
                 self._close_epoch()
@@ -193,6 +194,7 @@ class Trainer(Generic[P]):
         begun = time.perf_counter()
         due = (epoch + 1) % max(1, math.ceil(plan.epochs / _VALIDATIONS)) == 0 or epoch + 1 == plan.epochs
         scored = self._validate(self._answer()) if self._validate is not None and due else None
+        self._validated = scored is not None
         if scored is not None and self.position.best is not None and scored >= self.position.best:
             self._keep(scored)
         points = self.position.points

@@ -125,6 +125,7 @@ class Mutual(Distill):
                 validate=best if len(context.task.split("validation")) else None,
                 progress=lambda done, total, note: context.progress(StageProgress(self.name, done, total, note)),
                 stop=context.stop,
+                late=context.late,
             )
         scores = self._scores(student, trained.module, context)
         kept = max(range(self.peers), key=lambda number: (_known(scores[number]), -number))  # of equals the first

@@ -143,21 +143,28 @@ def reserve_s(
     return shortlist_s(plan, trials) + rechecking + refining + ending
 
 
-def least_reserve_s(reserved_s: float, total_s: float | None) -> float:
-    """Seconds kept while nothing was found that is worth training: a quarter of the budget, or less."""
-    return reserved_s if total_s is None else min(reserved_s, _ENSURED * total_s)
+def least_reserve_s(
+    plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, reserved_s: float, total_s: float | None
+) -> float:
+    """Seconds kept while nothing was found that is worth training: of ``reserved_s`` a quarter of the budget trains."""
+    if total_s is None:
+        return reserved_s
+    training_s = finalists * Speed.of(plan, trials).training_s(plan)
+    return reserved_s - training_s + min(training_s, _ENSURED * total_s)
 
 
-def training_limit_s(plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget) -> float:
+def training_limit_s(
+    plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget, waiting: int = 1, ensured: bool = True
+) -> float:
     """Seconds that one finalist may train from now on, so that it is certified in time; infinite without a budget.
 
-    A quarter of the budget at least, as in `share_within`.
+    ``waiting``: finalists that are still to be compared, this one included. ``ensured`` as in `share_within`.
     """
     if budget.total_s is None:
         return float("inf")
     speed = Speed.of(plan, trials)
-    ending_s = speed.untrained_s(plan) + speed.compared_s(plan, 1) + speed.certificate_s(plan)
-    return max(budget.left_s() - ending_s, _ENSURED * budget.total_s)
+    ending_s = speed.untrained_s(plan) + speed.compared_s(plan, waiting) + speed.certificate_s(plan)
+    return max(budget.left_s() - ending_s, _ENSURED * budget.total_s if ensured else 0.0)
 
 
 def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:

@@ -341,5 +341,8 @@ class Search:
                 return
             self.events.line(f"refining   {rank} of {len(trials)}: {candidate}")
             taken.add(candidate)
-            limit_s = training_limit_s(self.plan, self.run.trials(), budget)
+            finalists = self.run.finalists()
+            waiting = 1 + sum(finalist.verdict is None for finalist in finalists)
+            ensured = not any(finalist.candidate.plan.untouched for finalist in finalists)
+            limit_s = training_limit_s(self.plan, self.run.trials(), budget, waiting, ensured)
             refine_one(self.run, rank, trial.number, candidate, self.parts.trainer, self.events, budget, limit_s)

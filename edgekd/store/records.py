@@ -384,6 +384,7 @@ class FinalistRecord(Filed):
     never_slower: NeverSlower | None = None  # against its float32 baseline on the same backend, side by side
     chosen: bool = False
     reason: str = ""
+    ended_early: bool = False  # its training, since the time was up
     ended_s: float = 0.0
 
 

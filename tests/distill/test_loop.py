@@ -377,6 +377,12 @@ def test_where_time_is_up_a_training_that_keeps_its_best_ends_with_the_epoch(tmp
         assert all(torch.equal(tensor, seen[1][name]) for name, tensor in trained.module.state_dict().items())
 
 
+def test_an_epoch_that_is_not_validated_is_not_the_last(tmp_path):
+    options = {"validate": lambda _: 0.5, "late": lambda: True, "device": torch.device("cpu")}
+    trained = train(network(), training_data(), CE, plan(keep_best=True, epochs=60), tmp_path, **options)
+    assert [point.validation for point in trained.curve] == [None, 0.5]
+
+
 def test_one_epoch_is_trained_however_late_it_is(tmp_path):
     options = {"validate": lambda _: 0.5, "late": lambda: True, "device": torch.device("cpu")}
     assert len(train(network(), training_data(), CE, plan(keep_best=True), tmp_path, **options).curve) == 1

@@ -172,6 +172,7 @@ def test_recovery_on_a_machine_that_slows_down_ends_in_time(make_lab: Callable[.
     assert outcome.exit_code == 0
     assert (outcome.seconds < 600.0) == keeps_best
     limit_s = training_limit_s(lab.plan, run.trials(), Budget(600.0, lambda: 0.0, spent_s=run.proposals().ended_s))
+    assert [finalist.ended_early for finalist in run.finalists()] == [keeps_best]
     (took,) = lab.refine_took
     assert took == pytest.approx(limit_s, abs=2.0) if keeps_best else took == 5000.0
     assert any("the time was up" in line for line in lab.lines) == keeps_best
@@ -179,8 +180,29 @@ def test_recovery_on_a_machine_that_slows_down_ends_in_time(make_lab: Callable[.
 
 def test_a_quarter_of_the_budget_trains_where_it_is_late(make_lab: Callable[..., Any]) -> None:
     plan = make_lab().plan
-    assert training_limit_s(plan, [], Budget(100.0, lambda: 0.0, spent_s=95.0)) == 25.0
+    late = Budget(100.0, lambda: 0.0, spent_s=95.0)
+    assert training_limit_s(plan, [], late) == 25.0
+    assert training_limit_s(plan, [], late, ensured=False) == 0.0, "an untouched model fits"
+    early = Budget(1000.0, lambda: 0.0)
+    assert training_limit_s(plan, [], early, 1) - training_limit_s(plan, [], early, 3) == pytest.approx(
+        2 * (Speed().measure_s(plan.certify, 6) - Speed().measure_s(plan.certify, 2))
+    )
     assert training_limit_s(plan, [], Budget(None, lambda: 0.0)) == float("inf")
+
+
+@pytest.mark.slow
+def test_a_search_that_finds_nothing_to_train_ends_in_time(make_lab: Callable[..., Any]) -> None:
+    whole = Arch.of({"depth": 3, "width": 64, "wide": 4})
+    budgets = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}
+    lab = make_lab(budget_s=300.0, refine_images=10_000_000, original=whole, target={"budgets": budgets}, trials=None)
+    lab.slow_when = lambda candidate, _: 1.0 if candidate.plan.untouched else 1e6
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert outcome.exit_code == 0
+    assert run.proposals().reason == "time"
+    assert all(finalist.candidate.plan.untouched for finalist in run.finalists())
+    assert run.proposals().ended_s > 0.4 * 300.0
+    assert outcome.seconds < 300.0
 
 
 @pytest.mark.slow

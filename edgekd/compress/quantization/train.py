@@ -61,6 +61,7 @@ def trained(student: Student, calibrated: Student, options: Distill, context: St
             validate=validator(context.task),
             progress=lambda seen, total, note: context.progress(StageProgress(name, seen, total, note)),
             stop=context.stop,
+            late=context.late,
         )
     assert isinstance(done.module, FakeQuantized)
     return done.module.student()

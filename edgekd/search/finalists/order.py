@@ -83,7 +83,7 @@ def refine_one(
             raise
         refined = Refined(None, None, None, None, detail=error.message)  # with the same seed it would diverge again
     if ended:
-        events.line(f"refined    the time was up: the best of {len(refined.curve)} epochs is kept")
+        events.line("refined    the time was up: the best epoch so far is kept")
     finalist = FinalistRecord(
         rank=rank,
         trial=trial,
@@ -95,6 +95,7 @@ def refine_one(
         float_twin=refined.float_twin,
         float_operators=refined.float_operators,
         reason=refined.detail,
+        ended_early=ended,
         ended_s=budget.spent_s(),
     )
     run.write(finalist)

@@ -81,6 +81,9 @@ def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str
         if proposed is not None and proposed.share < 1.0:
             cut = f"training was cut to {proposed.share:.0%} of the recipe's epochs for want of time"
             detail = (*detail, f"{cut}: search again with a larger --budget, in another --run")
+        elif any(finalist.ended_early for finalist in finalists):
+            cut = "training ended early for want of time"
+            detail = (*detail, f"{cut}: search again with a larger --budget, in another --run")
     elif shortlist is not None and shortlist.seen:
         nearest = nearest_shortlisted(target, shortlist, run.trials())
         detail = (*nearest, floor_line(tails, run.trials(), run.reference_archs()))

@@ -148,7 +148,7 @@ class TrialLoop:
             knowledge = knowledge_before(
                 self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking, affordable, self._macs
             )
-            if not done and (slow := [str(d) for d in affordable if knowledge.allowed[d] != allowed[d]]):
+            if not done and (slow := [str(d) for d in affordable if knowledge.allowed.get(d) != allowed.get(d)]):
                 self.events.line(f"own model  too slow to be tried as it came: {', '.join(slow)}")
             proposals = propose_batch(self.sampler, knowledge, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
@@ -197,7 +197,9 @@ class TrialLoop:
         needed_s = batch_s if order else float("-inf")
         if knowledge.proposed:
             found = any(not trial.candidate.plan.untouched for trial in order)
-            needed_s = batch_s + (reserved if found else least_reserve_s(reserved, total_s))
+            needed_s = batch_s + (
+                reserved if found else least_reserve_s(self.plan, trials, finalists, reserved, total_s)
+            )
         if proposals and all(candidate.plan.untouched for _, _, candidate in proposals):
             needed_s = float("-inf")  # nothing less accurate than a model that fits untouched may be handed over
         late = self.budget.left_s() < needed_s
@@ -213,7 +215,7 @@ class TrialLoop:
         elif late:
             reason = "time"
             left_s = max(0.0, self.budget.left_s())
-            need = "the finalist needs" if finalists == 1 else f"{finalists} finalists need"
+            need = "a finalist needs" if finalists == 1 else f"{finalists} finalists need"
             detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
         else:
             return None

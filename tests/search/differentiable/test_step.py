@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from edgekd.errors import ConfigurationError, Interrupted
+from edgekd.ir.space import Arch
 from edgekd.search.differentiable.costs import latency_cost
 from edgekd.search.replay import replay
 from edgekd.search.search import spent_before
 from edgekd.search.space.feasible import p5_us
+from edgekd.search.trials.whole_model import affordable_shares
 from edgekd.store.run import Run
 
 
@@ -187,3 +189,15 @@ def test_the_runs_clock_counts_every_step(make_differentiable):
     assert run.latency_model() is not None
     assert not run.trials()
     assert spent_before(run) >= run.latencies()[-1].ended_s > 0.0
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_that_misses_elsewhere_is_no_obstacle(make_differentiable):
+    """Proposals are for one deployment; the largest arch, a reference arch, was measured on all."""
+    whole = Arch.of({"depth": 3, "width": 64, "wide": 4})
+    lab = make_differentiable(original=whole, skips_missed=True, target={"budgets": {"latency": {"p95": "3 ms"}}})
+    assert lab.search().exit_code == 0
+    run = Run.open(lab.folder)
+    plan, deployments = run.plan(), run.deployments()
+    assert set(affordable_shares(run, plan, deployments, (), 0)) - {run.latency_model().deployment}
+    assert replay(run).same
