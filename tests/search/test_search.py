@@ -314,7 +314,7 @@ def test_failing_finalists_are_followed_by_further_ones(make_lab: Callable[..., 
     lab = make_lab(finalists=1)
     refined = lab.refine
 
-    def worse(candidate: Candidate) -> Any:
+    def worse(candidate: Candidate, *others: Any) -> Any:
         from dataclasses import replace
 
         result = refined(candidate)
@@ -404,7 +404,7 @@ def test_a_finalist_that_diverges_leaves_the_others(make_lab: Callable[..., Any]
     lab = make_lab(finalists=2)
     refined, asked = lab.refine, []
 
-    def diverging(candidate: Candidate) -> Any:
+    def diverging(candidate: Candidate, *others: Any) -> Any:
         asked.append(candidate)
         if len(asked) == 1:
             raise Diverged("the loss became NaN or infinite in epoch 40 of 120")
