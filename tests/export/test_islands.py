@@ -267,17 +267,18 @@ def test_operators_in_float_read_each_other_unrounded(samples: NDArray[Any]) -> 
     assert float(differs.float().mean()) < 0.1, "other than ties; 28 % if the sum reads rounded values"
 
 
-def test_an_onnx_file_reads_them_unrounded_too(samples: NDArray[Any], tmp_path: Path) -> None:
-    import onnx
-
-    student = calibrate(student_of("post-norm"), samples, Precision.INT8, "minmax")
-    OnnxExporter().export(student, ExportOptions(), ORT, None, tmp_path / "model.onnx")
-    graph = onnx.load(tmp_path / "model.onnx").graph
-    made = {name: node.op_type for node in graph.node for name in node.output}
-    read = {name: sorted(made.get(given, "") for given in node.input) for node in graph.node for name in node.output}
-    assert ["DequantizeLinear", "LayerNormalization"] in read.values(), "the sum"
-    rounded = [kinds for name, kinds in read.items() if made[name] == "QuantizeLinear"]
-    assert any("LayerNormalization" in kinds for kinds in rounded), "for the linear layer"
+@pytest.mark.parametrize(("name", "kind"), [("post-norm", "Add"), ("post-norm-maximum", "ReduceMax")])
+def test_an_onnx_file_reads_them_unrounded_too(name: str, kind: str, samples: NDArray[Any]) -> None:
+    student = calibrate(student_of(name), samples, Precision.INT8, "minmax")
+    graph = onnx_model(student, ExportOptions()).graph
+    made = {result: node.op_type for node in graph.node for result in node.output}
+    read = {
+        kind: {made[given] for node in graph.node if node.op_type == kind for given in node.input if given in made}
+        for kind in (kind, "QuantizeLinear", "MatMul")
+    }
+    assert "LayerNormalization" in read[kind]
+    assert "LayerNormalization" in read["QuantizeLinear"], "for the linear layer"
+    assert "LayerNormalization" not in read["MatMul"]
 
 
 @pytest.mark.parametrize("name", MODELS)
