@@ -19,6 +19,7 @@ from torch import Tensor
 from edgekd.distill.autotune import Execution
 from edgekd.records import Digest, Filed, Record
 from edgekd.store.atomic import write_bytes
+from edgekd.tasks._protocol import Score
 
 __all__ = ["CHECKPOINT_FILE", "Position", "Start", "read_checkpoint", "started", "write_checkpoint"]
 
@@ -39,6 +40,7 @@ class Position(Filed, Generic[P]):
     points: tuple[P, ...] = ()  # one an epoch, where the training makes any
     rate: float | None = None  # the highest learning rate, where a range test found it
     best: float | None = None  # validation of the best of start and epochs, where that is kept
+    start: Score | None = None  # of the start, while an epoch has to beat it beyond chance
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from edgekd.distill.trainer import Epoch, Progress, StepIndex, Trainer, TrainerP
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
 from edgekd.students.points import tapped
-from edgekd.tasks._protocol import InputSpec, TaskSpec
+from edgekd.tasks._protocol import InputSpec, Score, TaskSpec
 from edgekd.teachers._protocol import View
 
 __all__ = ["Plan", "Trained", "TrainingData", "batches_of", "train"]
@@ -61,6 +61,7 @@ class Plan:
     schedule: Schedule = "cosine"
     clip: float | None = None  # length of the longest gradient
     keep_best: bool = False  # return the best of start and epochs by validation, not the last epoch
+    keeps_start: bool = False  # with ``keep_best``: return the start unless an epoch beats it beyond chance
     tests_range: bool = False  # a range test first finds the `learning_rate`
 
 
@@ -93,7 +94,7 @@ def train(
     objective: Objective,
     plan: Plan,
     folder: Path,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Callable[[nn.Module], Score] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
@@ -125,7 +126,7 @@ def train(
     trainer = Trainer(
         work.step,
         {"student": work.student, "objective": Learner(work.objective, work.student.optimizer)},
-        TrainerPlan(plan.epochs, work.steps, plan.seed, keep_best=plan.keep_best),
+        TrainerPlan(plan.epochs, work.steps, plan.seed, keep_best=plan.keep_best, keeps_start=plan.keeps_start),
         start,
         diverged=work.diagnosis,
         begin=work.begin,

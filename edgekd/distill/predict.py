@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.distill.inputs import Normalisation
-from edgekd.tasks._protocol import Rows, Task, TaskSpec
+from edgekd.tasks._protocol import Rows, Score, Task, TaskSpec
 from edgekd.tasks.mapped import release
 from edgekd.tasks.rows import empty_rows, output_rows
 
@@ -53,9 +53,9 @@ def predict(module: nn.Module, inputs_raw: NDArray[Any], spec: TaskSpec, batch: 
     return answers
 
 
-def validator(task: Task) -> Callable[[nn.Module], float] | None:
+def validator(task: Task) -> Callable[[nn.Module], Score] | None:
     """Return a function that scores a module on the validation split; None if the split is empty."""
     split = task.split("validation")
     if not len(split):
         return None
-    return lambda module: task.score(predict(module, split.inputs, task.spec), split.labels).value
+    return lambda module: task.score(predict(module, split.inputs, task.spec), split.labels)

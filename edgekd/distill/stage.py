@@ -464,6 +464,7 @@ class Distill(Record):
             precisions=self._precisions(),
             seed=context.seed,
             keep_best=inherited and self.loss.on_logits,
+            keeps_start=context.keeps_start and not recovers,
             tests_range=asked == "auto",
         )
 

@@ -23,6 +23,7 @@ from edgekd.distill.checkpoint import P, Start, write_checkpoint
 from edgekd.distill.learner import Learner, tensors_of
 from edgekd.distill.malloc_settings import kept_memory
 from edgekd.errors import Diverged, Interrupted
+from edgekd.tasks._protocol import Score
 from edgekd.tasks.mapped import release
 
 __all__ = ["Epoch", "Stateful", "StepIndex", "Trainer", "TrainerPlan", "seed_of", "training_device"]
@@ -30,6 +31,7 @@ __all__ = ["Epoch", "Stateful", "StepIndex", "Trainer", "TrainerPlan", "seed_of"
 _CPU = torch.device("cpu")
 _PROGRESS_EVERY_S = 0.5
 _VALIDATIONS = 40  # at most, and always at the end
+_BY_CHANCE = 0.05  # of the trainings that gain nothing: the share that may end with an epoch all the same
 
 Report = Callable[[int, int, str], None]
 """Progress callback: steps done, steps in all, and a note."""
@@ -56,6 +58,7 @@ class TrainerPlan:
     seed: int
     seeded_by: Literal["epoch", "number"] = "epoch"  # a step's seed: of epoch and step, or of the step's number alone
     keep_best: bool = False  # end with the best of start and epochs by validation, not with the last epoch
+    keeps_start: bool = False  # with ``keep_best``: the start is the best unless an epoch beats it beyond chance
     checkpoint_every_s: float = 20.0  # within an epoch; at its end there is always one
     of: str = ""  # what is trained, for messages: " of the generator"
 
@@ -111,7 +114,7 @@ class Trainer(Generic[P]):
         close: Callable[[Epoch], P] | None = None,
         publish: Callable[[Sequence[P]], None] = lambda _: None,
         answer: Callable[[], nn.Module] = nn.Identity,
-        validate: Callable[[nn.Module], float] | None = None,
+        validate: Callable[[nn.Module], Score] | None = None,
         note: Callable[[Progress[P]], str] = lambda _: "",
         device: torch.device = _CPU,
     ) -> None:
@@ -141,7 +144,9 @@ class Trainer(Generic[P]):
         cuda = range(torch.cuda.device_count()) if self.device.type == "cuda" else []
         with self.position.execution.on_threads(), kept_memory(), torch.random.fork_rng(devices=cuda):
             if self._validate is not None and self.plan.keep_best and self.position.best is None:
-                self._keep(self._validate(self._answer()))
+                scored = self._validate(self._answer())
+                self._keep(scored)
+                self.position = self.position.but(start=scored if self.plan.keeps_start else None)
             while self.position.epoch < self.plan.epochs:
                 if self.plan.keep_best and self._validated and late():
                     break
@@ -192,16 +197,18 @@ class Trainer(Generic[P]):
         """Validate, add the point, write the checkpoint."""
         epoch, plan = self.position.epoch, self.plan
         begun = time.perf_counter()
-        due = (epoch + 1) % max(1, math.ceil(plan.epochs / _VALIDATIONS)) == 0 or epoch + 1 == plan.epochs
+        every = max(1, math.ceil(plan.epochs / _VALIDATIONS))
+        due = (epoch + 1) % every == 0 or epoch + 1 == plan.epochs
         scored = self._validate(self._answer()) if self._validate is not None and due else None
         self._validated = scored is not None
-        if scored is not None and self.position.best is not None and scored >= self.position.best:
+        if scored is not None and self._improves(scored, math.ceil(plan.epochs / every)):
             self._keep(scored)
         points = self.position.points
         if self._close is not None:
             seconds = self.position.seconds + time.perf_counter() - begun
             losses = {name: float(value) for name, value in self._losses.items()}
-            points = (*points, self._close(Epoch(epoch, losses, scored, seconds)))
+            score = None if scored is None else scored.value
+            points = (*points, self._close(Epoch(epoch, losses, score, seconds)))
         self._losses = {}
         self.position = self.position.but(epoch=epoch + 1, points=points)
         self._save(0, 0.0)
@@ -213,10 +220,16 @@ class Trainer(Generic[P]):
                 self._losses[name] = torch.zeros((), device=value.device, dtype=torch.float64)
             self._losses[name] += value.detach()
 
-    def _keep(self, score: float) -> None:
+    def _improves(self, scored: Score, validations: int) -> bool:
+        """Tell whether an epoch replaces the best so far. A start is tested against each validated epoch."""
+        best, start = self.position.best, self.position.start
+        better = best is not None and scored.value >= best
+        return better and (start is None or scored.beats(start, _BY_CHANCE / validations))
+
+    def _keep(self, scored: Score) -> None:
         """Store the current weights as the best so far."""
         self._best = {name: tensor.clone() for name, tensor in tensors_of(self._answer()).items()}
-        self.position = self.position.but(best=score)
+        self.position = self.position.but(best=scored.value, start=None)
 
     def _check(self) -> None:
         learners = [part for part in self._state.values() if isinstance(part, Learner)]

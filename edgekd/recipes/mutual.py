@@ -38,6 +38,7 @@ from edgekd.ir.space import Choice
 from edgekd.recipes.cohort import fresh_like, validated
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family, Student
+from edgekd.tasks._protocol import Score
 
 __all__ = ["Mutual"]
 
@@ -112,8 +113,11 @@ class Mutual(Distill):
             raise ConfigurationError(problems)
         cohort = _Cohort([copy.deepcopy(s.module) for s in self._members(student, context)]).requires_grad_(True)
 
-        def best(module: nn.Module) -> float:
-            return max(map(_known, self._scores(student, module, context)))
+        def best(module: nn.Module) -> Score:
+            value = max(map(_known, self._scores(student, module, context)))
+            return Score(
+                metric=context.task.spec.metric.name, value=value, samples=len(context.task.split("validation"))
+            )
 
         with self._teacher_source(context, ()) as teacher_source:
             trained = train(

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from edgekd.evidence import find_figure
 from edgekd.report.budgets import budget_bars
 from edgekd.report.curves import curves_picture
 from edgekd.report.deployments import deployment_rows
@@ -76,6 +77,7 @@ def page_text(facts: Facts) -> str:
         tried=tried_archs(facts),
         taught={trial.number: str(trial.candidate.arch) for trial in facts.trials},
         curves=Markup(curves_picture(facts.finalists)),
+        latencies={finalist.rank: find_figure(finalist.figures, facts.latency_metric) for finalist in facts.finalists},
         operators=operator_rows(measurement.operators) if measurement else [],
         measurement=measurement,
         processes=Markup(processes_picture(measurement)) if measurement else "",

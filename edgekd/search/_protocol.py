@@ -7,7 +7,7 @@ folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -62,7 +62,8 @@ class Knowledge:
     ``allowed`` has, for each kept deployment, the indices of archs no filter removed, ascending. ``trials`` are those
     of earlier batches; ``pending`` are the candidates already proposed in this one. ``affordable`` has the share of the
     whole model's latency that the limits allow, for each deployment where a person's own model clearly misses them.
-    ``macs`` has the multiply-adds of each analysed arch by its index.
+    ``macs`` has the multiply-adds of each analysed arch by its index. ``known_whole`` are the deployments on which
+    the whole model was measured as a reference arch, and is not measured again.
     """
 
     family: str
@@ -75,6 +76,7 @@ class Knowledge:
     ranking: CandidateRanking | None = None
     affordable: Mapping[Deployment, float] = field(default_factory=dict)
     macs: Mapping[int, int] = field(default_factory=dict)
+    known_whole: Collection[Deployment] = ()
 
     @property
     def proposed(self) -> Sequence[TrialRecord]:

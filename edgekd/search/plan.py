@@ -58,6 +58,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         test_images=sizes.test or 0,
         samples_a_call=project.export.batch if isinstance(project.export.batch, int) else 1,
         skips_missed=True,
+        whole_first=True,
     )
 
 

@@ -29,7 +29,7 @@ from edgekd.search.space.feasible import is_feasible
 from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.trials.loop import knowledge_before, propose_batch
-from edgekd.search.trials.whole_model import affordable_shares
+from edgekd.search.trials.whole_model import affordable_shares, first_reference_arch
 from edgekd.store.records import AutoRecord, DeploymentsRecord, FeaturesRecord, PlanRecord, RoundsPlan
 from edgekd.store.run import Run
 
@@ -94,7 +94,7 @@ def _steps(run: Run) -> Iterator[ReplayedStep]:
         if recorded is not None:
             yield _step("filters", [("filters.json", filtered.record == recorded)])
         if filtered.left and run.reference_archs():
-            archs = choose_reference_archs(plan, features, filtered.left)
+            archs = choose_reference_archs(plan, features, filtered.left, first_reference_arch(run, plan))
             yield _reference_archs(run, plan, archs)
             deployments = run.deployments()
             if deployments is not None:

@@ -135,6 +135,7 @@ class PlanRecord(Filed):
     test_images: int = 0  # 0 where the task does not count them
     samples_a_call: int = 1  # of an exported file
     skips_missed: bool = False  # the user's own whole model is not tried again where it clearly missed
+    whole_first: bool = False  # it is the first reference arch, and its files are not measured again as trials
     by_files_seen: bool = False  # the reference archs' files narrow what is proposed
     recheck: bool = False  # surviving deployments are measured again on each finalist
     largest_first: bool = False  # each deployment's first trial is the largest arch that may fit
@@ -209,11 +210,12 @@ class DeploymentObservation(Record):
     detail: str = ""  # why there is no artefact or no figure
     p5_us: Figure | None = None
     kernels: Kernels = ()  # of the file, as runtimes fuse it; none where they can't be read
+    seconds: float = 0.0  # that measuring took
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Serialize without ``kernels`` where there are none, as in records of earlier versions."""
-        return {name: value for name, value in handler(self).items() if name != "kernels" or value}
+        """Serialize without ``kernels`` or ``seconds`` where there are none, as in records of earlier versions."""
+        return {name: value for name, value in handler(self).items() if name not in ("kernels", "seconds") or value}
 
 
 class DroppedDeployment(Record):

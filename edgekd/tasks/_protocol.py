@@ -295,6 +295,19 @@ class Score(Record):
     parts: Mapping[str, float] = {}  # each head's own metric, where there are several: ``things mAP``
     errors: Mapping[str, float] = {}  # reported too, lower is better, in the label's own units: ``age MAE``
 
+    def beats(self, other: Score, level: float = 0.05) -> bool:
+        """Tell whether more of the same samples are right than in ``other``, beyond chance at this error rate.
+
+        By the exact one-sided test of McNemar (1947) over the samples that one alone has right. By the value alone
+        where the metric is not one of single samples.
+        """
+        if not self.correct or len(self.correct) != len(other.correct):
+            return self.value > other.value
+        differing = [mine for mine, its in zip(self.correct, other.correct, strict=True) if mine != its]
+        count, gained = len(differing), sum(differing)
+        as_many = sum(math.comb(count, more) for more in range(gained, count + 1))
+        return bool(as_many / 2**count <= level)
+
 
 @runtime_checkable
 class CountedTask(Protocol):

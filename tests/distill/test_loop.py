@@ -23,7 +23,7 @@ from edgekd.distill.schedule import learning_rate
 from edgekd.errors import Interrupted
 from edgekd.records import digest_json
 from edgekd.store.records import CurvePoint
-from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, TaskSpec
 
 
 def training_data(count=20, shape=(2, 4, 4)):
@@ -89,7 +89,7 @@ def test_an_epoch_took_its_validation_too(tmp_path):
 
     def slow(module):
         time.sleep(0.2)
-        return 0.5
+        return scored(0.5)
 
     trained = train(network(), training_data(), CE, plan(), tmp_path, slow, device=torch.device("cpu"))
     assert all(point.validation == 0.5 and point.images_per_s < 20 / 0.2 for point in trained.curve)
@@ -274,7 +274,7 @@ def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
             CE,
             plan(),
             tmp_path,
-            validate=lambda _: seen.append(torch.get_num_threads()) or 0.5,
+            validate=lambda _: seen.append(torch.get_num_threads()) or scored(0.5),
             device=torch.device("cpu"),
         )
         assert torch.get_num_threads() == 2
@@ -349,12 +349,65 @@ def test_the_best_of_start_and_epochs_is_kept_and_of_equal_ones_the_last(tmp_pat
 
     def validate(module):
         seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        return next(answers)
+        return scored(next(answers))
 
     options = plan(keep_best=True)
     trained = train(network(), training_data(), CE, options, tmp_path, validate=validate, device=torch.device("cpu"))
     assert len(seen) == 4
     assert [point.validation for point in trained.curve] == list(scores[1:])
+    assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
+
+
+def scored(value, right=()):
+    return Score(metric="top1", value=value, samples=100, correct=tuple(right))
+
+
+WRONG_BEFORE = 50
+
+
+def answers_of(gained, lost):
+    """Of 100 samples the first half was right: so many of either half are answered otherwise."""
+    right = [True] * (WRONG_BEFORE - lost) + [False] * lost + [True] * gained + [False] * (WRONG_BEFORE - gained)
+    return scored(sum(right) / 100, right)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept"),
+    [
+        (((6, 5), (9, 5), (7, 5)), 0),  # luckier than the start, and no more than chance
+        (((12, 1), (9, 5), (14, 2)), 3),
+        (((12, 1), (5, 5), (3, 5)), 1),
+        (((7, 1), (0, 9), (0, 9)), 0),  # beyond 5 %, and not beyond 5 % over three validations
+    ],
+)
+def test_a_start_that_needs_no_training_stays_unless_an_epoch_beats_it_beyond_chance(tmp_path, epochs, kept):
+    seen, scores = [], iter([answers_of(0, 0), *(answers_of(*each) for each in epochs)])
+
+    def validate(module):
+        seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return next(scores)
+
+    options = {"validate": validate, "device": torch.device("cpu")}
+    trained = train(network(), training_data(), CE, plan(keep_best=True, keeps_start=True), tmp_path, **options)
+    assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gained", "kept"), [(7, 0), (14, 3)])
+def test_a_resumed_training_still_knows_its_start(tmp_path, gained, kept):
+    seen, scores, asked = [], [answers_of(0, 0), *[answers_of(gained, 4)] * 3], itertools.count()
+
+    def validate(module):
+        seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return scores[len(seen) - 1]
+
+    options = {"validate": validate, "device": torch.device("cpu")}
+    asked_plan = plan(keep_best=True, keeps_start=True)
+    with pytest.raises(Interrupted):
+        train(network(), training_data(), CE, asked_plan, tmp_path, stop=lambda: next(asked) >= 2, **options)
+    assert len(seen) < 4
+    trained = train(network(), training_data(), CE, asked_plan, tmp_path, **options)
+    assert len(seen) == 4
     assert all(torch.equal(tensor, seen[kept][name]) for name, tensor in trained.module.state_dict().items())
 
 
@@ -365,7 +418,7 @@ def test_where_time_is_up_a_training_that_keeps_its_best_ends_with_the_epoch(tmp
 
     def validate(module):
         seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        return next(scores)
+        return scored(next(scores))
 
     def late():
         return len(seen) >= (3 if keeps else 1)  # the start is validated too
@@ -378,13 +431,13 @@ def test_where_time_is_up_a_training_that_keeps_its_best_ends_with_the_epoch(tmp
 
 
 def test_an_epoch_that_is_not_validated_is_not_the_last(tmp_path):
-    options = {"validate": lambda _: 0.5, "late": lambda: True, "device": torch.device("cpu")}
+    options = {"validate": lambda _: scored(0.5), "late": lambda: True, "device": torch.device("cpu")}
     trained = train(network(), training_data(), CE, plan(keep_best=True, epochs=60), tmp_path, **options)
     assert [point.validation for point in trained.curve] == [None, 0.5]
 
 
 def test_one_epoch_is_trained_however_late_it_is(tmp_path):
-    options = {"validate": lambda _: 0.5, "late": lambda: True, "device": torch.device("cpu")}
+    options = {"validate": lambda _: scored(0.5), "late": lambda: True, "device": torch.device("cpu")}
     assert len(train(network(), training_data(), CE, plan(keep_best=True), tmp_path, **options).curve) == 1
 
 
@@ -397,7 +450,7 @@ def test_a_resumed_training_still_knows_its_best(tmp_path):
     scores = {"whole": iter((0.9, 0.2, 0.3, 0.4)), "parts": iter((0.9, 0.2, 0.3, 0.4))}
     found = {}
     for name in scores:
-        options = {"validate": lambda _, name=name: next(scores[name]), "device": torch.device("cpu")}
+        options = {"validate": lambda _, name=name: scored(next(scores[name])), "device": torch.device("cpu")}
         if name == "parts":
             with pytest.raises(Interrupted):
                 train(network(), training_data(), CE, plan(keep_best=True), tmp_path / name, stop=stopped(4), **options)

@@ -90,6 +90,10 @@ def test_inherited_weights_are_recovered_at_a_small_rate_without_a_warm_up(stude
     fresh, own = Distill(batch_size=128)._plan(student, where), Distill(batch_size=128)._plan(inherited, where)
     assert (fresh.learning_rate, fresh.warmup_epochs, fresh.keep_best) == (0.1, 1.0, False)
     assert (own.learning_rate, own.warmup_epochs, own.keep_best) == (0.01, 0.0, True)
+    assert not own.keeps_start
+    whole = replace(where, keeps_start=True)
+    assert Distill()._plan(inherited, whole).keeps_start
+    assert not Distill()._plan(inherited, whole, recovers=True).keeps_start, "rounding has to be trained for"
     block = Distill.model_validate({"loss": {"fitnet": {}, "ce": {"weight": 0}}})
     assert not block._plan(inherited, where).keep_best  # whose answers are not what it trains
     written = Distill(learning_rate=0.05, warmup_epochs=2)._plan(inherited, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import median
 
 import pytest
 
@@ -24,13 +25,17 @@ def record(edgekd, name):
     return json.loads((edgekd.folder / name).read_text())
 
 
+def measured(edgekd, run):
+    """The 5th percentiles of the table's archs, in microseconds."""
+    tables = [record(edgekd, path) for path in (edgekd.folder / run / "latencies").glob("*.json")]
+    return [one["p5_us"]["value"] for table in tables for one in table["observations"]]
+
+
 def test_two_budgets_two_students_and_one_is_interrupted_while_the_choice_is_trained(differentiable):
     differentiable.change("target.yaml", "p95: 100 ms", "p50: 100 ms")
     done = differentiable("search", "project.yaml", "--run", "wide")
     assert done.returncode in (0, 6), done.stderr  # a busy machine may leave a verdict open
-    tables = [record(differentiable, path) for path in (differentiable.folder / "wide" / "latencies").glob("*.json")]
-    measured = sorted(one["p5_us"]["value"] for table in tables for one in table["observations"])
-    tight = measured[len(measured) // 2]
+    tight = median(measured(differentiable, "wide"))
     differentiable.write(
         "tight.yaml", (differentiable.folder / "target.yaml").read_text().replace("100 ms", f"{tight:.0f} us")
     )
@@ -42,7 +47,9 @@ def test_two_budgets_two_students_and_one_is_interrupted_while_the_choice_is_tra
     assert done.returncode in (0, 5, 6), done.stderr  # or measure a finalist above the budget
     for run in ("wide", "tight"):
         model = record(differentiable, f"{run}/latency_model.json")
-        assert model["error_median"] < 0.25
+        # a machine that does other work besides disturbs the figures: the model only has to know more than their median
+        times = measured(differentiable, run)
+        assert model["error_median"] < median(abs(median(times) / each - 1) for each in times)
         assert model["bandwidth"]["kind"] == "measured"
         assert differentiable("search", "--replay", run).returncode == 0
     wide, narrow = (record(differentiable, f"{run}/supernet.json")["mode"] for run in ("wide", "tight"))

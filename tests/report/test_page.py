@@ -13,6 +13,7 @@ from edgekd.devices._protocol import MeasurePlan
 from edgekd.distill.generative.picture import png
 from edgekd.distill.teacher_agreement import agreement_of
 from edgekd.errors import ConfigurationError
+from edgekd.evidence import find_figure
 from edgekd.report.facts import gather
 from edgekd.report.page import page_text, write_report
 from edgekd.running import RunAnswer
@@ -29,6 +30,7 @@ from edgekd.store.predicted import (
     Scales,
 )
 from edgekd.store.schema import read_record
+from edgekd.units import format_bytes
 from tests.report.conftest import INT8
 
 WrittenRun = Any
@@ -136,6 +138,9 @@ def test_every_section_of_a_whole_run(write: Write) -> None:
     assert re.search(r"Trials: .*\d crashed", page.text)
     assert "CONV_2D 2 40 us 80 %" in page.text
     assert "litert/xnnpack int8: 1.40x the time of float32, but smaller" in page.text
+    finalist, listed = written.run.finalists()[0], page.text.split("Finalists")[-1]
+    assert str(find_figure(finalist.figures, "latency.p95")) in listed
+    assert format_bytes(finalist.artefact.size_bytes) in listed
 
 
 @pytest.mark.slow

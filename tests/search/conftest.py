@@ -108,6 +108,7 @@ class Lab:
         self.bandwidth: Callable[[int], Figure] | None = None
         self.train_s, self.refine_s = 2.0, 20.0
         self.keeps_best, self.refine_took = False, list[float]()
+        self.files_alike = False  # as real ones are: whether a candidate is to be trained does not change its file
         self.noise: TimingNoise = QUIET
         self.sampler: Any = TpeSampler()
         self.recipe: tuple[Any, ...] = ()
@@ -169,7 +170,8 @@ class Lab:
         return ConversionResult(outcome=outcome, artefact=artefact, seconds=1.0, float_operators=left)
 
     def artefact(self, candidate: Candidate, path: Path, salt: str = "") -> Artefact:
-        sha = digest_json([candidate.model_dump(mode="json"), salt])
+        named = candidate.but(plan=candidate.plan.but(untouched=False)) if self.files_alike else candidate
+        sha = digest_json([named.model_dump(mode="json"), salt])
         self.candidates[sha] = candidate
         assert candidate.backend is not None
         form: Format = formats_of(candidate.backend)[0]

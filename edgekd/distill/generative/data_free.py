@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgekd.distill.generative.synthesis import LossAt, SynthesisPlan
-    from edgekd.tasks._protocol import TaskSpec
+    from edgekd.tasks._protocol import Score, TaskSpec
     from edgekd.teachers._protocol import View
 
 __all__ = ["DataFree", "Sketcher", "image_problems"]
@@ -184,7 +184,7 @@ class DataFree(Record):
             problems.append(Problem(message, "set weights: {activation: 0}"))
         return problems
 
-    def _validation(self, context: StageContext) -> Callable[[nn.Module], float] | None:
+    def _validation(self, context: StageContext) -> Callable[[nn.Module], Score] | None:
         """Return a function that scores a student on the validation split; None if the task has none."""
         from edgekd.distill.predict import validator
 

@@ -31,7 +31,7 @@ from edgekd.distill.schedule import learning_rate
 from edgekd.distill.trainer import Epoch, Progress, Stateful, StepIndex, Trainer, TrainerPlan, seed_of
 from edgekd.records import Digest
 from edgekd.store.records import CurvePoint
-from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks._protocol import InputSpec, Score
 from edgekd.teachers._protocol import OpenTeacher, View
 from edgekd.teachers.observed import prepared_input
 
@@ -87,7 +87,7 @@ def synthesize(
     loss: LossAt,
     plan: SynthesisPlan,
     folder: Path,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Callable[[nn.Module], Score] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Synthesized:

@@ -1,7 +1,8 @@
 """Inherited weights: a pruned copy of the user's own model, scored with no training, or very little.
 
-BatchNorm statistics are recomputed first, for those of the wider network are wrong. ``recover`` epochs of the recipe's
-own training may follow; a recipe meant for many epochs can undo more than it repairs in one.
+BatchNorm statistics are recomputed where something was pruned, for those of the wider network are wrong; of the whole
+model they are right, and of more samples. ``recover`` epochs of the recipe's own training may follow; a recipe meant
+for many epochs can undo more than it repairs in one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edgekd.search._protocol import Estimate, EstimateContext
 from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import epochs_of, shortened, with_precision
+from edgekd.students._protocol import Inheriting
 from edgekd.students.student import new_student
 
 __all__ = ["Inherited"]
@@ -37,7 +39,9 @@ class Inherited(Record):
     recover: NonNegativeInt = 1
 
     def estimate(self, candidate: Candidate, context: EstimateContext) -> Estimate:
-        """Prune, recalibrate, recover a little, quantize, score on the validation split. Raises Interrupted.
+        """Prune, recalibrate what was pruned, recover a little, quantize, score on the validation split.
+
+        Raises Interrupted.
 
         Raises ConfigurationError where the family gives no trained weights.
         """
@@ -46,8 +50,11 @@ class Inherited(Record):
                 f"the family `{context.family.name}` has no weights to inherit",
                 "use the accuracy estimate `short`, or the family `pruned` with a trained model",
             )
-        recipe = (Recalibrate(), *(shortened(context.recipe, self.recover) if self.recover else ()))
-        words, epochs = "inherited weights, BatchNorm recalibrated", epochs_of(recipe)
+        family = context.family
+        whole = isinstance(family, Inheriting) and family.original(context.task.spec) == candidate.arch
+        recovery = shortened(context.recipe, self.recover) if self.recover else ()
+        recipe = recovery if whole else (Recalibrate(), *recovery)
+        words, epochs = f"inherited weights{'' if whole else ', BatchNorm recalibrated'}", epochs_of(recipe)
         if epochs:
             words += f", {epochs} epoch{'s' if epochs > 1 else ''} of recovery"
         found = run_and_score(candidate, with_precision(recipe, candidate.plan.precision), context, self.kind, words)

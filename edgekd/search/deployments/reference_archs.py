@@ -2,7 +2,7 @@
 
 Reads features.json and the filters. The smallest and the largest arch by operations are among them, the others fill the
 widest gaps (farthest point in the logarithms of the features), so that no deployment is judged at one end of the space
-alone.
+alone. The whole of the user's own model comes before all others where it runs: most of its files are trials too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from edgekd.store.records import FeaturesRecord, PlanRecord
 __all__ = ["choose_reference_archs"]
 
 
-def choose_reference_archs(plan: PlanRecord, features: FeaturesRecord, left: Sequence[int]) -> tuple[Arch, ...]:
-    """Return ``plan.reference_archs`` distinct archs, or all in ``left`` if fewer. Ties go to the smaller index."""
+def choose_reference_archs(
+    plan: PlanRecord, features: FeaturesRecord, left: Sequence[int], first: Arch | None = None
+) -> tuple[Arch, ...]:
+    """Return ``plan.reference_archs`` distinct archs, or all in ``left`` if fewer. Ties go to the smaller index.
+
+    The arch ``first`` comes before all others if it is in ``left``.
+    """
     by_index = dict(zip(features.indices, features.features, strict=True))
     rows = [by_index[index] for index in left]
     table = np.log1p(
@@ -37,4 +42,7 @@ def choose_reference_archs(plan: PlanRecord, features: FeaturesRecord, left: Seq
         picked.append(int(np.argmax(distance)))
     # the middle before the extremes: a typical arch exposes a hopeless deployment at once
     order = [*picked[2:], *picked[:2]]
-    return tuple(plan.space.at(left[pick]) for pick in order)
+    archs = [plan.space.at(left[pick]) for pick in order]
+    if first is not None and plan.space.index(first) in left:
+        archs = [first, *(arch for arch in archs if arch != first)][: len(archs)]
+    return tuple(archs)

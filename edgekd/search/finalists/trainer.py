@@ -25,10 +25,11 @@ from edgekd.search._protocol import EstimateContext, Refined, Step
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.differentiable.teacher_tuning import assistant_of, with_temperature
 from edgekd.search.recipe import calibrating, cut_to_time, with_precision
+from edgekd.search.space.feasible import is_feasible
 from edgekd.search.trials.files import place
 from edgekd.search.trials.untrained import native_format
 from edgekd.stages import Stage
-from edgekd.store.records import Accuracy, FinalistRecord
+from edgekd.store.records import Accuracy, Deployment, FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Student
 from edgekd.students.student import is_whole, load_student, new_student
@@ -107,8 +108,21 @@ class RecipeTrainer:
         self, candidate: Candidate, precision: Precision, late: Callable[[], bool] = lambda: False
     ) -> RecipeResult:
         recipe, context = self._taught(candidate)
-        where = replace(stage_context(candidate, context), late=late)
+        keeps_start = self._fits_as_it_came(candidate)
+        where = replace(stage_context(candidate, context), late=late, keeps_start=keeps_start)
         return run_recipe(with_precision(recipe, precision), self._begin(candidate), where, self.run.students)
+
+    def _fits_as_it_came(self, candidate: Candidate) -> bool:
+        """Tell whether this is the whole model, and it meets the limits there without training."""
+        plan, deployments, target = self.run.plan(), self.run.deployments(), self.run.target
+        if plan is None or deployments is None or self.start is not None or candidate.arch != plan.original:
+            return False
+        floor = max((limit.bound for limit in target.limits if limit.hard and limit.metric == "accuracy"), default=0.0)
+        return any(
+            is_feasible(target, trial, deployments.tails) and trial.accuracy and trial.accuracy.value >= floor
+            for trial in self.run.trials()
+            if trial.candidate.plan.untouched and Deployment.of(trial.candidate) == Deployment.of(candidate)
+        )
 
     def _begin(self, candidate: Candidate) -> Student:
         if self.start is not None:

@@ -178,8 +178,10 @@ class _Rounds:
     def _option(self, student: Student, before: Arch, arch: Arch, measured: Measured) -> RoundOption:
         stop_if_asked(self.events)
         artefact = measured.conversion.artefact
-        smaller = student if arch == before else self._shrunk(student, before, arch)
-        fresh = Recalibrate().run(smaller, stage_context(None, context_of(self.project, self.run, self.events)))
+        fresh = student  # its statistics are right
+        if arch != before:
+            where = stage_context(None, context_of(self.project, self.run, self.events))
+            fresh = Recalibrate().run(self._shrunk(student, before, arch), where)
         return RoundOption(
             arch=arch,
             p5_us=p5_us(measured.figures),

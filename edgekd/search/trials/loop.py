@@ -32,7 +32,7 @@ from edgekd.search.trials.chance_level import at_chance
 from edgekd.search.trials.files import keep_newest
 from edgekd.search.trials.measuring import Bench, Measured
 from edgekd.search.trials.sampler import seed_of
-from edgekd.search.trials.whole_model import affordable_shares, without_whole
+from edgekd.search.trials.whole_model import affordable_shares, known_of_whole, without_whole
 from edgekd.stages import Prepares
 from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, ProposalsRecord, TrialRecord
 from edgekd.store.run import Run
@@ -67,19 +67,22 @@ def knowledge_before(
         ranking=ranking,
         affordable=affordable,
         macs=macs,
+        known_whole={each.deployment for each in known_of_whole(run.target, plan, deployments)},
     )
 
 
 def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tuple[int, int, Candidate]]:
     """Propose the next batch as (number, seed, candidate); shorter, or empty, where the space is used up.
 
-    The user's own untouched model, on every kept deployment where it may fit, comes before all others, in batches.
+    The user's own untouched model, on every kept deployment where it may fit, comes before all others, in batches:
+    first where it is not measured again.
     """
     start, found = len(knowledge.trials), list[tuple[int, int, Candidate]]()
     in_batches = knowledge.plan.skips_missed
     begun = knowledge.proposed if in_batches else knowledge.trials
     if not begun and (own := as_it_came(knowledge)):
         most = knowledge.plan.batch if in_batches else len(own)
+        own = [one for one in own if Deployment.of(one) in knowledge.known_whole] or own
         return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own[:most], start)]
     count = knowledge.plan.batch
     if knowledge.plan.trials is not None:
@@ -257,6 +260,7 @@ class TrialLoop:
                 self.plan.measure,
                 progress=self._measuring(len(done)),
                 stop=lambda: stop_if_asked(self.events),
+                known=known_of_whole(self.run.target, self.plan, self.deployments),
             )
         except DeviceUnreachable:
             for number, _, candidate in proposals:

@@ -81,16 +81,18 @@ class Bench:
         pair: bool = False,
         progress: Progress | None = None,
         stop: Stop = lambda: None,
+        known: Sequence[DeploymentObservation] = (),
     ) -> tuple[list[Measured], float]:
         """Make all, then measure all in one interleaved batch. With ``pair``, one file is measured twice.
 
-        Returns the result of each, in order, and the noise between the two identical jobs (0 without a pair).
+        A file with the bytes of a ``known`` one, measured by the same plan, is not measured again. Returns the result
+        of each, in order, and the noise between the two identical jobs (0 without a pair).
         """
         scratch = self.run.scratch / "bench"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
-            return self._measure(candidates, plan, pair, progress, stop, scratch)
+            return self._measure(candidates, plan, pair, progress, stop, scratch, known)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             keep_only(self.run.artefacts, {f.artefact.sha256 for f in self.run.finalists() if f.artefact})
@@ -103,6 +105,7 @@ class Bench:
         progress: Progress | None,
         stop: Stop,
         scratch: Path,
+        known: Sequence[DeploymentObservation],
     ) -> tuple[list[Measured], float]:
         conversions = []
         for number, candidate in enumerate(candidates):
@@ -118,7 +121,14 @@ class Bench:
             for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True))
             if result.artefact is not None and candidate.backend is not None
         }
-        batch = list(jobs.values())
+        before = {(m.sha256, m.backend): (m, each.seconds) for each in known if (m := each.measurement)}
+        taken = {
+            number: found
+            for number, job in jobs.items()
+            if (found := before.get((job.artefact.sha256, job.backend))) and _alike(found[0].plan, plan)
+        }
+        waiting = [number for number in jobs if number not in taken]
+        batch = [jobs[number] for number in waiting]
         if pair and batch:
             batch.append(batch[0])
         stop()
@@ -127,15 +137,15 @@ class Bench:
             list(measure_uncontended(self.session, batch, plan, self.drift_baseline, progress, stop)) if batch else []
         )
         share_s = (self.now() - begun) / max(1, len(batch))
-        by_number = dict(zip(jobs, measurements, strict=False))
+        taken.update((number, (each, share_s)) for number, each in zip(waiting, measurements, strict=False))
         noise = aa_noise(measurements) if pair and batch else 0.0
         measured = []
         for number, (candidate, result) in enumerate(zip(candidates, conversions, strict=True)):
-            measurement = by_number.get(number)
+            measurement, measure_s = taken.get(number, (None, 0.0))
             figures = figures_for_limits(self.target, measurement, result.artefact)
             if self.target.fully_integer and figures and result.artefact and result.float_operators is not None:
                 figures = (*figures, float_figure(result.float_operators, result.artefact.sha256))
-            seconds = {"convert": result.seconds, "measure": share_s if measurement else 0.0}
+            seconds = {"convert": result.seconds, "measure": measure_s}
             kernels = self._kernels(result.artefact) if figures else ()
             measured.append(Measured(candidate, result, measurement, figures, seconds, kernels))
         if plan.load.pattern == "closed":  # calls with sleep in between give another figure
@@ -185,6 +195,11 @@ class Bench:
             self.report(f"note: nothing is kept in the device's latency table: {error}")
 
 
+def _alike(one: MeasurePlan, other: MeasurePlan) -> bool:
+    """Tell whether two plans differ in their seed, or in the profile of operators, at most."""
+    return one.but(seed=0, profile=False) == other.but(seed=0, profile=False)
+
+
 def observation_of(deployment: Deployment, measured: Measured) -> DeploymentObservation:
     """Observation of one measured candidate, for the comparison of deployments."""
     artefact = measured.conversion.artefact
@@ -196,6 +211,7 @@ def observation_of(deployment: Deployment, measured: Measured) -> DeploymentObse
         detail=measured.detail or ("" if measured.outcome == "measured" else measured.outcome),
         p5_us=find_figure(measured.figures, P5),
         kernels=measured.kernels,
+        seconds=measured.seconds.get("measure", 0.0),
     )
 
 

@@ -19,6 +19,7 @@ from edgekd.search.space.analysis import analyse_space
 from edgekd.search.space.feasible import p5_budget_us
 from edgekd.search.space.filters import Allowed, Filtered, apply_filters
 from edgekd.search.trials.measuring import Bench, observation_of
+from edgekd.search.trials.whole_model import first_reference_arch
 from edgekd.store.predicted import NetworksRecord
 from edgekd.store.records import Deployment, DeploymentsRecord, FeaturesRecord, PlanRecord, ReferenceArchRecord
 from edgekd.store.run import Run
@@ -31,7 +32,7 @@ _NARROW = 0.25  # of a budget: a space that ends below it gives accuracy away
 _SURVEY_SHARE = 0.1  # of the time: past it no further arch is analysed
 _UNLIMITED_S = 3600.0  # assumed time of a run without a limit
 _DEPLOYMENTS_SHARE = 0.3  # of the time: past it no further reference arch is begun
-# seconds since the run began: one's own model is tried soon after, on every deployment, and tells more than others
+# seconds since the run began: past it no other arch than one's own whole model is measured before that is tried
 _OWN_S = 120.0
 
 
@@ -84,7 +85,8 @@ class FirstSteps:
 
         Raises Interrupted, and MissingError where no deployment can run this family at all.
         """
-        target, archs = self.run.target, choose_reference_archs(self.plan, features, filtered.left)
+        target, whole = self.run.target, first_reference_arch(self.run, self.plan)
+        archs = choose_reference_archs(self.plan, features, filtered.left, whole)
         reference_archs = list(self.run.reference_archs())
         decided = (
             self.run.deployments() is not None

@@ -1,19 +1,23 @@
 """Whole model of one's own: where its measured latency clearly misses, and which share of it the limits allow there.
 
 Reads original.json, deployments.json and the trials of the untouched model. A deployment on which the whole model
-clearly misses is not tried with it again: its file, and so its latency, does not depend on its weights.
+clearly misses is not tried with it again: its file, and so its latency, does not depend on its weights. Where it was
+measured as a reference arch and holds the latency limit, that measurement is the trial's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from edgekd.ir.space import Arch
+from edgekd.measure.sentinel import is_unstable
 from edgekd.search.space.feasible import p5_budget_us, p5_us
 from edgekd.search.space.filters import Allowed
-from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, TrialRecord
+from edgekd.store.records import Deployment, DeploymentObservation, DeploymentsRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
+from edgekd.targets.target import Target
 
-__all__ = ["affordable_shares", "without_whole"]
+__all__ = ["affordable_shares", "first_reference_arch", "known_of_whole", "without_whole"]
 
 _CLEARLY = 1.25  # times the budget: a short measurement of a busy machine may be that far off
 
@@ -41,6 +45,29 @@ def affordable_shares(
         if deployment in deployments.kept:
             fastest[deployment] = min(low, fastest.get(deployment, low))
     return {deployment: budget[0] / low for deployment, low in fastest.items() if low > _CLEARLY * budget[0]}
+
+
+def first_reference_arch(run: Run, plan: PlanRecord) -> Arch | None:
+    """Return the whole model if it ran on every backend: it is measured before other archs. None for older plans."""
+    original = run.original() if plan.whole_first else None
+    ran = original is not None and all(each.p5_us is not None for each in original.observations)
+    return plan.original if ran else None
+
+
+def known_of_whole(
+    target: Target, plan: PlanRecord, deployments: DeploymentsRecord
+) -> tuple[DeploymentObservation, ...]:
+    """Return the whole model's observations as a reference arch, stable and within the latency limit.
+
+    One that misses it may have been disturbed, and is measured again.
+    """
+    budget = p5_budget_us(target, deployments) if plan.whole_first else None
+    return tuple(
+        each
+        for each in (deployments.observations if plan.whole_first else ())
+        if each.arch == plan.original and each.p5_us is not None and each.measurement is not None
+        if not is_unstable(each.measurement) and (budget is None or each.p5_us.value <= budget[0])
+    )
 
 
 def without_whole(

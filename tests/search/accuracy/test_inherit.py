@@ -83,6 +83,8 @@ def test_without_recovery_nothing_is_trained(family: Pruned, context_of: Callabl
     half = Inherited(recover=0).estimate(candidate(family, context, 0.5), context)
     assert whole.images_per_s is not None  # what a full recipe would train at
     assert whole.accuracy.value > 0.9
+    assert "recalibrated" in half.accuracy.method
+    assert "recalibrated" not in whole.accuracy.method, "its statistics are right as they are"
     assert whole.accuracy.value >= half.accuracy.value
 
 

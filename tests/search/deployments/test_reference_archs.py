@@ -50,6 +50,19 @@ def test_a_tiny_space_gives_what_it_has(make_lab: Callable[..., Any]) -> None:
         assert len(set(reference_archs(lab, left))) == len(left)
 
 
+def test_an_arch_may_come_first(make_lab: Callable[..., Any]) -> None:
+    lab = make_lab(reference_archs=4)
+    features, others = surveyed(lab, plain), reference_archs(lab)
+    for index in (0, 5, lab.plan.space.size - 1):
+        first = lab.plan.space.at(index)
+        found = choose_reference_archs(lab.plan, features, features.indices, first)
+        assert found[0] == first
+        assert len(set(found)) == 4
+        assert list(found[1:]) == [arch for arch in others if arch != first][:3]
+    gone = [index for index in features.indices if index != 5]
+    assert choose_reference_archs(lab.plan, features, gone, lab.plan.space.at(5)) == reference_archs(lab, gone)
+
+
 def test_equal_features_still_give_distinct_archs(make_lab: Callable[..., Any]) -> None:
     lab = make_lab(reference_archs=4)
     same = StaticFeatures(parameters=1, macs=1, weight_bytes=1, peak_activation_bytes=1, bytes_moved=1, depth=1)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from edgekd.devices._protocol import MeasurePlan
+from edgekd.devices._protocol import MeasurePlan, Outcome
 from edgekd.evidence import AccuracyKind
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
+from edgekd.search.finalists import trainer
 from edgekd.search.iterative import original
 from edgekd.search.replay import replay
+from edgekd.search.trials import whole_model
 from edgekd.search.trials.whole_model import affordable_shares
+from edgekd.stages import StageContext
 from edgekd.store.records import Accuracy, Deployment
 from edgekd.store.run import Run
 
@@ -302,6 +306,98 @@ def test_it_is_tried_batch_by_batch(make_lab: Callable[..., Any]) -> None:
     assert own == [(0, 0), (1, 0), (2, 0), (3, 1)]
     assert run.trials()[4].batch == 2
     assert replay(run).same
+
+
+@pytest.fixture
+def whole_first(relative: Callable[..., Any]) -> Callable[..., Any]:
+    def made(p50: str = "60 % of own") -> Any:
+        lab = relative(budgets={"latency": {"p50": p50}}, accuracy={"drop": "60 %"})
+        lab.plan = lab.plan.but(largest_first=True, skips_missed=True, whole_first=True)
+        lab.files_alike = True
+        return lab
+
+    return made
+
+
+@pytest.mark.slow
+def test_the_whole_model_is_the_first_reference_arch_and_is_not_measured_again(whole_first: Callable[..., Any]) -> None:
+    lab = whole_first()
+    lab.search()
+    run = Run.open(lab.folder)
+    (first, *others), trial = run.reference_archs(), run.trials()[0]
+    assert first.arch == WHOLE
+    assert WHOLE not in [each.arch for each in others]
+    assert trial.candidate.plan.untouched
+    observed = {each.deployment: each for each in first.observations}[Deployment.of(trial.candidate)]
+    assert trial.measurement == observed.measurement
+    assert trial.outcome == "measured"
+    assert trial.accuracy is not None
+    assert trial.seconds["measure"] == observed.seconds > 0.0
+    assert replay(run).same
+    parts = whole_first()
+    parts.search_through_stops(3)
+    assert [t.candidate for t in Run.open(parts.folder).trials()] == [t.candidate for t in run.trials()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", ["over", "unstable"])
+def test_a_measurement_that_does_not_settle_it_is_made_again(
+    whole_first: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """It misses by less than a busy machine may add, or the machine changed under it."""
+    lab = whole_first("55 % of own")
+
+    def disturbed(*_: object) -> float:
+        run = Run.open(lab.folder)
+        return 1.2 if run.original() is not None and not run.reference_archs() else 1.0
+
+    if why == "unstable":
+        monkeypatch.setattr(whole_model, "is_unstable", lambda _: True)
+    else:
+        lab.slow_when = disturbed
+    lab.search()
+    run = Run.open(lab.folder)
+    first, trial = run.reference_archs()[0], run.trials()[0]
+    assert (first.arch, trial.candidate.arch) == (WHOLE, WHOLE)
+    assert trial.measurement not in [each.measurement for each in first.observations]
+
+
+@pytest.mark.slow
+def test_a_whole_model_that_does_not_run_is_not_measured_first(whole_first: Callable[..., Any]) -> None:
+    """Or every backend would be dropped, although smaller archs run."""
+    lab = whole_first("1 ms")
+    lab.outcomes = lambda candidate: Outcome.CRASHED if candidate.arch == WHOLE else Outcome.OK
+    lab.search()
+    run = Run.open(lab.folder)
+    assert run.reference_archs()[0].arch != WHOLE
+    assert any(trial.outcome == "measured" for trial in run.trials())
+    assert replay(run).same
+
+
+@pytest.mark.slow
+def test_a_training_keeps_its_start_where_that_meets_the_limits(
+    whole_first: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = whole_first()
+    lab.search()
+    run = Run.open(lab.folder)
+    untouched = next(trial for trial in run.trials() if trial.candidate.plan.untouched)
+    whole = next(t.candidate for t in run.trials() if t.candidate.arch == WHOLE and not t.candidate.plan.untouched)
+    smaller = next(t.candidate for t in run.trials() if t.candidate.arch != WHOLE)
+    asked = list[bool]()
+    monkeypatch.setattr(trainer, "stage_context", lambda *_: StageContext(*[None] * 9))
+    monkeypatch.setattr(trainer, "run_recipe", lambda _, __, where, ___: asked.append(where.keeps_start))
+    nothing: Any = None
+    context: Any = SimpleNamespace(recipe=(), family=None, task=SimpleNamespace(spec=None), seed=0)
+    monkeypatch.setattr(trainer, "new_student", lambda *_: None)
+    asking = trainer.RecipeTrainer(run, context, nothing, nothing, nothing)
+    for candidate in (whole, smaller, whole.but(backend="onnxruntime/cpu")):
+        asking._train(candidate, Precision.INT8)
+    replace(asking, start=lab)._train(whole, Precision.INT8)  # which was trained before
+    below = untouched.accuracy.but(value=0.1)  # the model's own score is 0.9, and may drop by 60 %
+    run.write(untouched.but(accuracy=below))
+    asking._train(whole, Precision.INT8)
+    assert asked == [True, False, False, False, False]
 
 
 class _Answering:
