@@ -54,9 +54,8 @@ class StageContext:
     progress: Callable[[StageProgress], None]
     stop: Callable[[], bool]  # true when the person asked to stop: finish the current write, raise Interrupted
     late: Callable[[], bool] = lambda: False  # true when time is up: a training that keeps its best epoch ends with it
-    keeps_start: bool = (
-        False  # a training that keeps its best ends with its start unless an epoch beats it beyond chance
-    )
+    # true: a training that keeps its best ends with its start, unless an epoch beats that beyond chance
+    keeps_start: bool = False
 
 
 class Stage(Protocol):

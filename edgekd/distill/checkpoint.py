@@ -40,7 +40,7 @@ class Position(Filed, Generic[P]):
     points: tuple[P, ...] = ()  # one an epoch, where the training makes any
     rate: float | None = None  # the highest learning rate, where a range test found it
     best: float | None = None  # validation of the best of start and epochs, where that is kept
-    start: Score | None = None  # of the start, while an epoch has to beat it beyond chance
+    start: Score | None = None  # of the start, where an epoch has to beat it beyond chance
 
 
 @dataclass(frozen=True)

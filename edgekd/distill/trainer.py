@@ -221,7 +221,7 @@ class Trainer(Generic[P]):
             self._losses[name] += value.detach()
 
     def _improves(self, scored: Score, validations: int) -> bool:
-        """Tell whether an epoch replaces the best so far. A start is tested against each validated epoch."""
+        """Tell whether an epoch replaces the best so far; with a start to beat, beyond chance among ``validations``."""
         best, start = self.position.best, self.position.start
         better = best is not None and scored.value >= best
         return better and (start is None or scored.beats(start, _BY_CHANCE / validations))
@@ -229,7 +229,7 @@ class Trainer(Generic[P]):
     def _keep(self, scored: Score) -> None:
         """Store the current weights as the best so far."""
         self._best = {name: tensor.clone() for name, tensor in tensors_of(self._answer()).items()}
-        self.position = self.position.but(best=scored.value, start=None)
+        self.position = self.position.but(best=scored.value)
 
     def _check(self) -> None:
         learners = [part for part in self._state.values() if isinstance(part, Learner)]

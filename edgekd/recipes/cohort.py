@@ -5,8 +5,9 @@ from __future__ import annotations
 from edgekd import plugins
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family, Student
+from edgekd.tasks._protocol import Score
 
-__all__ = ["fresh_like", "validated"]
+__all__ = ["fresh_like", "scored", "validated"]
 
 
 def fresh_like(student: Student, seed: int) -> Student | None:
@@ -26,13 +27,19 @@ def fresh_like(student: Student, seed: int) -> Student | None:
 
 
 def validated(student: Student, context: StageContext) -> float | None:
+    """Return the value of `scored`."""
+    score = scored(student, context)
+    return None if score is None else score.value
+
+
+def scored(student: Student, context: StageContext) -> Score | None:
     """Return the validation score in PyTorch; None if there are no validation samples."""
     from edgekd.distill.predict import predict
 
     validation = context.task.split("validation")
     if not len(validation):
         return None
-    return context.task.score(predict(student.module, validation.inputs, student.task), validation.labels).value
+    return context.task.score(predict(student.module, validation.inputs, student.task), validation.labels)
 
 
 def _shapes(student: Student) -> dict[str, tuple[int, ...]]:

@@ -43,6 +43,7 @@ def chain(stages: tuple[Stage, ...], student: Student, context: StageContext) ->
             "task": context.task.spec.digest(),
             "teacher": context.teacher.digest() if context.teacher is not None else None,
             "seed": context.seed,
+            **({"keeps_start": True} if context.keeps_start else {}),
         }
     )
     where = {

@@ -35,7 +35,7 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError, Problem
 from edgekd.events import StageProgress
 from edgekd.ir.space import Choice
-from edgekd.recipes.cohort import fresh_like, validated
+from edgekd.recipes.cohort import fresh_like, scored
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family, Student
 from edgekd.tasks._protocol import Score
@@ -114,10 +114,7 @@ class Mutual(Distill):
         cohort = _Cohort([copy.deepcopy(s.module) for s in self._members(student, context)]).requires_grad_(True)
 
         def best(module: nn.Module) -> Score:
-            value = max(map(_known, self._scores(student, module, context)))
-            return Score(
-                metric=context.task.spec.metric.name, value=value, samples=len(context.task.split("validation"))
-            )
+            return max(filter(None, self._scores(student, module, context)), key=lambda score: score.value)
 
         with self._teacher_source(context, ()) as teacher_source:
             trained = train(
@@ -131,7 +128,7 @@ class Mutual(Distill):
                 stop=context.stop,
                 late=context.late,
             )
-        scores = self._scores(student, trained.module, context)
+        scores = [None if score is None else score.value for score in self._scores(student, trained.module, context)]
         kept = max(range(self.peers), key=lambda number: (_known(scores[number]), -number))  # of equals the first
         shown = ", ".join("?" if score is None else f"{score:.1%}" for score in scores)
         note = f"kept student {kept + 1} of {self.peers}, validation {shown}"
@@ -144,9 +141,9 @@ class Mutual(Distill):
         seeds = range(context.seed + self.peers, context.seed + self.peers + len(self.others))
         return [student, *alike, *(_other(student, *pair) for pair in zip(self.others, seeds, strict=True))]
 
-    def _scores(self, student: Student, module: nn.Module, context: StageContext) -> list[float | None]:
+    def _scores(self, student: Student, module: nn.Module, context: StageContext) -> list[Score | None]:
         """Return the validation scores of the peers that may be kept."""
-        return [validated(replace(student, module=m), context) for m in _members_of(module)[: self.peers]]
+        return [scored(replace(student, module=m), context) for m in _members_of(module)[: self.peers]]
 
 
 class _Cohort(nn.Module):

@@ -73,8 +73,11 @@ def run_recipe(stages: Sequence[Stage], student: Student, context: StageContext,
             raise ConfigurationError(problems)
     if start:
         student = load_student(student_store / keys[start - 1])
-    for stage, key in list(zip(stages, keys, strict=True))[start:]:
-        student = _run(stage, key, student, replace(context, folder=context.folder / key), student_store / key)
+    for number, (stage, key) in enumerate(zip(stages, keys, strict=True)):
+        if number >= start:
+            # a later stage starts from what an earlier one left, which is no start to be kept
+            where = replace(context, folder=context.folder / key, keeps_start=context.keeps_start and number == 0)
+            student = _run(stage, key, student, where, student_store / key)
     if not keys:
         keys = (student_digest(student),)
         _store(student, student_store / keys[0])

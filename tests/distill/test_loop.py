@@ -377,6 +377,7 @@ def answers_of(gained, lost):
         (((6, 5), (9, 5), (7, 5)), 0),  # luckier than the start, and no more than chance
         (((12, 1), (9, 5), (14, 2)), 3),
         (((12, 1), (5, 5), (3, 5)), 1),
+        (((12, 1), (25, 13), (3, 5)), 1),  # each that replaces another has to be
         (((7, 1), (0, 9), (0, 9)), 0),  # beyond 5 %, and not beyond 5 % over three validations
     ],
 )

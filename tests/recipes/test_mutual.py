@@ -16,6 +16,7 @@ from edgekd.recipes import mutual
 from edgekd.recipes.mutual import Mutual, _Mutual
 from edgekd.recipes.runner import run_recipe
 from edgekd.search.recipe import epochs_of, shortened
+from edgekd.tasks._protocol import Score
 from edgekd.testing.contracts.stage import StageContract, StageLife
 
 QUICK = {"epochs": 2, "batch_size": 32, "precision": "float32"}
@@ -60,9 +61,13 @@ def test_students_that_agree_do_not_pull():
     assert terms[1] == pytest.approx(0.0, abs=1e-6)
 
 
+def top1_of(value):
+    return Score(metric="top1", value=value, samples=10)
+
+
 @pytest.mark.slow
 def test_without_a_pull_the_first_is_trained_as_if_alone(student, context, task, tmp_path, monkeypatch):
-    monkeypatch.setattr(mutual, "validated", lambda *_: 0.5)
+    monkeypatch.setattr(mutual, "scored", lambda *_: top1_of(0.5))
     kept = Mutual(**QUICK, weight=0.0).run(student, context(tmp_path))
     alone = Distill(**QUICK, loss="ce").run(student, context(tmp_path / "alone"))
     # the probe may choose another memory layout for the cohort, which changes the last bits
@@ -74,7 +79,7 @@ def test_without_a_pull_the_first_is_trained_as_if_alone(student, context, task,
 @pytest.mark.slow
 def test_the_best_of_the_own_arch_is_kept(student, context, task, tmp_path, monkeypatch):
     scores = iter([0.1, 0.2, 0.1, 0.2, 0.4, 0.7])  # two validations of two students, then the choice
-    monkeypatch.setattr(mutual, "validated", lambda *_: next(scores))
+    monkeypatch.setattr(mutual, "scored", lambda *_: top1_of(next(scores)))
     reported = []
     kept = Mutual(**QUICK, others=(WIDE,)).run(student, context(tmp_path, progress=reported.append))
     assert reported[-1].note == "kept student 2 of 2, validation 40.0%, 70.0%"

@@ -17,7 +17,7 @@ from edgekd.recipes.key import chain, student_digest
 from edgekd.recipes.runner import check_recipe, run_recipe
 from edgekd.records import Record, digest_json
 
-RUNS = []
+RUNS, KEEPING = [], []
 
 
 class Shift(Record):
@@ -39,6 +39,7 @@ class Shift(Record):
         import copy
 
         RUNS.append(self.by)
+        KEEPING.append(context.keeps_start)
         (context.folder / "scratch.bin").write_bytes(b"large")
         if self.stops:
             raise Interrupted("stopped")
@@ -51,6 +52,7 @@ class Shift(Record):
 @pytest.fixture(autouse=True)
 def _no_runs():
     RUNS.clear()
+    KEEPING.clear()
 
 
 def bias(student):
@@ -67,6 +69,14 @@ def test_stages_run_in_order_and_once(student, context, tmp_path):
     assert first.key == again.key == chain(tuple(stages), student, context(tmp_path))[-1]
     assert (tmp_path / "students" / first.key / "student.json").is_file()
     assert sorted(p.name for p in (tmp_path / "stage" / first.key).iterdir()) == ["done.json"]
+
+
+def test_only_the_first_stage_keeps_its_start(student, context, tmp_path):
+    """A later one starts from what that has left; resumed, it is still a later one."""
+    keeping, stages = replace(context(tmp_path), keeps_start=True), [Shift(by=1), Shift(by=2), Shift(by=3)]
+    run_recipe(stages[:2], student, keeping, tmp_path / "students")
+    run_recipe(stages, student, keeping, tmp_path / "students")
+    assert (RUNS, KEEPING) == ([1, 2, 3], [True, False, False])
 
 
 def test_a_longer_recipe_goes_on_from_a_shorter_one(student, context, tmp_path):
@@ -149,9 +159,10 @@ def test_keys_cover_what_goes_in(student, context, tmp_path, teacher):
             (moved, plain),
             (student, replace(plain, seed=9)),
             (student, replace(plain, teacher=None)),
+            (student, replace(plain, keeps_start=True)),
         ]
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
     assert student_digest(student) != student_digest(moved)
 
 

@@ -146,8 +146,8 @@ class IntegerReference(nn.Module):
         along[1 if operator_of(node) == "conv" else -1] = -1
         if bias:
             stored = torch.round(self._state[bias].double() / scale.double()).clamp(-(2.0**31), 2.0**31 - 1)
-            sums = sums + stored.float().view(along)
-        return sums * scale.view(along)
+            sums.add_(stored.float().view(along))
+        return sums.mul_(scale.view(along))
 
     def _scale(self, node: fx.node.Argument) -> float:
         """Return the scale of a node's value: 1 if it is real, in a float island or before its ReLU."""
@@ -157,7 +157,7 @@ class IntegerReference(nn.Module):
 
 def _rounded(value: Tensor, encoding: Encoding) -> Tensor:
     zero = encoding.zero_point[0]
-    return torch.round(value / encoding.scale[0]).clamp(encoding.lowest - zero, encoding.highest - zero)
+    return (value / encoding.scale[0]).round_().clamp_(encoding.lowest - zero, encoding.highest - zero)
 
 
 def _stale(reason: str) -> ConfigurationError:

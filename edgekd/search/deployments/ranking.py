@@ -36,7 +36,7 @@ from edgekd.targets.target import Target
 
 __all__ = ["better_deployment", "decide_deployments", "failures", "final_deployments", "rivals", "still_in"]
 
-_EARLY_MARGIN = 0.25  # while reference archs are missing, only a clear loser is dropped
+_EARLY_MARGIN = 0.25  # while reference archs are missing, or only the largest was measured: for a clear loser alone
 _LEAST_MARGIN = 0.01  # a smaller difference has no practical use, whatever the noise
 _SIZE_MARGIN = 0.05  # container overhead differs between formats
 
@@ -141,7 +141,7 @@ def _sift(
     for count in range(1, len(reference_archs) + 1):
         seen = reference_archs[:count]
         margin = max(_noise(seen), _LEAST_MARGIN)
-        if count < len(reference_archs) or not last:
+        if count < len(reference_archs) or not last or (count == 1 and _is_whole(plan, seen[0].arch)):
             margin = max(margin, _EARLY_MARGIN)
         for deployment in tuple(kept):
             reason = _why_not(target, deployment, kept, seen, margin)
@@ -181,6 +181,11 @@ def _unmeasured(backend: Backend, ends: Sequence[Deployment], first: Sequence[Re
     names = " and ".join(deployment.precision.value for deployment in failed)
     rest = "" if len(failed) == len(mine) else ", and the other end is dominated"
     return f"not measured: {names} ran on no reference arch here{rest}"
+
+
+def _is_whole(plan: PlanRecord, arch: Arch) -> bool:
+    """Tell whether an arch is the user's own whole model, which alone says too little about its smaller parts."""
+    return plan.whole_first and arch == plan.original and plan.space.size > 1
 
 
 def _is_end(plan: PlanRecord, deployment: Deployment) -> bool:

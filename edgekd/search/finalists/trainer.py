@@ -28,8 +28,8 @@ from edgekd.search.recipe import calibrating, cut_to_time, with_precision
 from edgekd.search.space.feasible import is_feasible
 from edgekd.search.trials.files import place
 from edgekd.search.trials.untrained import native_format
-from edgekd.stages import Stage
-from edgekd.store.records import Accuracy, Deployment, FinalistRecord
+from edgekd.stages import Stage, StageContext
+from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students._protocol import Student
 from edgekd.students.student import is_whole, load_student, new_student
@@ -78,7 +78,7 @@ class RecipeTrainer:
         candidate = finalist.candidate
         student = self._begin(candidate)
         recipe, context = self._taught(candidate)
-        stages, where = with_precision(recipe, candidate.plan.precision), stage_context(candidate, context)
+        stages, where = with_precision(recipe, candidate.plan.precision), self._where(candidate, context)
         named = list(zip((stage.name for stage in stages), chain(stages, student, where), strict=True))
         if self.context.family.inherits and stages:
             named.insert(0, ("inherited", run_recipe([], student, where, self.run.students).key))
@@ -108,20 +108,26 @@ class RecipeTrainer:
         self, candidate: Candidate, precision: Precision, late: Callable[[], bool] = lambda: False
     ) -> RecipeResult:
         recipe, context = self._taught(candidate)
-        keeps_start = self._fits_as_it_came(candidate)
-        where = replace(stage_context(candidate, context), late=late, keeps_start=keeps_start)
+        where = replace(self._where(candidate, context), late=late)
         return run_recipe(with_precision(recipe, precision), self._begin(candidate), where, self.run.students)
 
-    def _fits_as_it_came(self, candidate: Candidate) -> bool:
-        """Tell whether this is the whole model, and it meets the limits there without training."""
-        plan, deployments, target = self.run.plan(), self.run.deployments(), self.run.target
-        if plan is None or deployments is None or self.start is not None or candidate.arch != plan.original:
-            return False
+    def _where(self, candidate: Candidate, context: EstimateContext) -> StageContext:
+        """Return the context of a candidate's stages; the whole model keeps its start if it fits without training."""
+        plan = self.run.plan()
+        whole = self.start is None and plan is not None and candidate.arch == plan.original
+        keeps_start = whole and not candidate.plan.untouched and self._fits_as_it_came()
+        return replace(stage_context(candidate, context), keeps_start=keeps_start)
+
+    def _fits_as_it_came(self) -> bool:
+        """Tell whether the untouched model meets every limit on some deployment."""
+        deployments, target = self.run.deployments(), self.run.target
         floor = max((limit.bound for limit in target.limits if limit.hard and limit.metric == "accuracy"), default=0.0)
-        return any(
-            is_feasible(target, trial, deployments.tails) and trial.accuracy and trial.accuracy.value >= floor
+        return deployments is not None and any(
+            trial.accuracy is not None
+            and trial.accuracy.value >= floor
+            and is_feasible(target, trial, deployments.tails)
             for trial in self.run.trials()
-            if trial.candidate.plan.untouched and Deployment.of(trial.candidate) == Deployment.of(candidate)
+            if trial.candidate.plan.untouched
         )
 
     def _begin(self, candidate: Candidate) -> Student:

@@ -178,10 +178,8 @@ class _Rounds:
     def _option(self, student: Student, before: Arch, arch: Arch, measured: Measured) -> RoundOption:
         stop_if_asked(self.events)
         artefact = measured.conversion.artefact
-        fresh = student  # its statistics are right
-        if arch != before:
-            where = stage_context(None, context_of(self.project, self.run, self.events))
-            fresh = Recalibrate().run(self._shrunk(student, before, arch), where)
+        smaller = student if arch == before else self._shrunk(student, before, arch)
+        fresh = Recalibrate().run(smaller, stage_context(None, context_of(self.project, self.run, self.events)))
         return RoundOption(
             arch=arch,
             p5_us=p5_us(measured.figures),

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from edgekd.ir.space import Arch
+from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import is_unstable
-from edgekd.search.space.feasible import p5_budget_us, p5_us
+from edgekd.search.space.feasible import p5_budget_us, p5_us, violations
 from edgekd.search.space.filters import Allowed
 from edgekd.store.records import Deployment, DeploymentObservation, DeploymentsRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
@@ -57,16 +58,20 @@ def first_reference_arch(run: Run, plan: PlanRecord) -> Arch | None:
 def known_of_whole(
     target: Target, plan: PlanRecord, deployments: DeploymentsRecord
 ) -> tuple[DeploymentObservation, ...]:
-    """Return the whole model's observations as a reference arch, stable and within the latency limit.
+    """Return the whole model's observations as a reference arch that are stable, and within every measured limit.
 
-    One that misses it may have been disturbed, and is measured again.
+    One that misses a limit may have been disturbed, and is measured again.
     """
-    budget = p5_budget_us(target, deployments) if plan.whole_first else None
     return tuple(
         each
         for each in (deployments.observations if plan.whole_first else ())
-        if each.arch == plan.original and each.p5_us is not None and each.measurement is not None
-        if not is_unstable(each.measurement) and (budget is None or each.p5_us.value <= budget[0])
+        if each.arch == plan.original and each.measurement is not None and each.p5_us is not None
+        if not is_unstable(each.measurement)
+        if max(
+            violations(target, figures_for_limits(target, each.measurement, None), deployments.tails).values(),
+            default=0,
+        )
+        <= 0
     )
 
 

@@ -19,6 +19,9 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search.accuracy.inherit import Inherited
+from edgekd.search.accuracy.recalibrate import Recalibrate
+from edgekd.stages import StageContext
+from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
 from edgekd.testing.contracts.accuracy import AccuracyContract, EstimateLife
 
@@ -77,14 +80,24 @@ class TestInherited(AccuracyContract):
 
 
 @pytest.mark.slow
-def test_without_recovery_nothing_is_trained(family: Pruned, context_of: Callable[..., Any], tmp_path: Path) -> None:
-    context = context_of(family, RECIPE)(tmp_path)
+def test_without_recovery_nothing_is_trained(
+    family: Pruned, context_of: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, recalibrated, plain = context_of(family, RECIPE)(tmp_path), list[Arch](), Recalibrate.run
+    half_arch = candidate(family, context, 0.5).arch
+
+    def run(self: Recalibrate, student: Student, where: StageContext) -> Student:
+        recalibrated.append(student.arch)
+        return plain(self, student, where)
+
+    monkeypatch.setattr(Recalibrate, "run", run)
     whole = Inherited(recover=0).estimate(candidate(family, context, 1.0), context)
     half = Inherited(recover=0).estimate(candidate(family, context, 0.5), context)
     assert whole.images_per_s is not None  # what a full recipe would train at
     assert whole.accuracy.value > 0.9
     assert "recalibrated" in half.accuracy.method
-    assert "recalibrated" not in whole.accuracy.method, "its statistics are right as they are"
+    assert "recalibrated" not in whole.accuracy.method
+    assert recalibrated == [half_arch], "the whole model's statistics are right as they are"
     assert whole.accuracy.value >= half.accuracy.value
 
 

@@ -155,6 +155,14 @@ def test_an_early_reference_arch_drops_only_clear_losers(lab: Any) -> None:
     assert deployment(ORT, INT8) not in still_in(SPEED, lab.plan, [first])
 
 
+def test_the_whole_model_alone_drops_only_clear_losers(lab: Any) -> None:
+    first, second = (reference_arch(lab, number, lows(100, 60, 115, 90)) for number in (0, 1))
+    assert deployment(ORT, F32) not in decided(lab, SPEED, first).kept
+    lab.plan = lab.plan.but(whole_first=True, original=first.arch)
+    assert decided(lab, SPEED, first).kept == (deployment(LITERT, F32), deployment(LITERT, INT8), deployment(ORT, F32))
+    assert deployment(ORT, F32) not in decided(lab, SPEED, first, second).kept
+
+
 def test_precisions_between_are_measured_where_an_end_is_still_in(make_lab: Callable[..., Any]) -> None:
     precisions = tuple(
         deployment(backend, precision) for backend in (LITERT, ORT) for precision in (F32, F16, DYNAMIC, INT8)
