@@ -51,8 +51,9 @@ def observe(traced: Traced, points: RoundingPoints, inputs: Tensor, *, histogram
             entry.counts += torch.histc(value.float(), BINS, entry.low, entry.high).numpy()
         return value
 
+    most = min(_BATCH, traced.student.task.input.at_once())
     with torch.no_grad():
         for visit in (extremes, count) if histogram else (extremes,):
-            for start in range(0, len(inputs), _BATCH):
-                execute(traced, inputs[start : start + _BATCH], visit)
+            for batch in torch.split(inputs, most):
+                execute(traced, batch, visit)
     return seen
