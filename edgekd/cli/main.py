@@ -99,6 +99,19 @@ def group(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, which the error tree decides."""
+    from edgekd.cli.terminal.output import nobody_reads
+
+    try:
+        return _run(arguments)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:  # what is left in its buffer would fail again at exit, with Python's code of 120
+                nobody_reads(stream)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     from edgekd.cli.terminal.output import CommandOutput, nobody_reads
 
     _open_standard_streams()

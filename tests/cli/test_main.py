@@ -245,10 +245,11 @@ def _unread(arguments: list[str], stderr_too: bool = True) -> int:
     """The exit code of Python where nobody reads stdout, nor stderr on the same pipe."""
     reading, writing = os.pipe()
     os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # as most people's is
     with os.fdopen(writing, "w") as gone:
         stderr = subprocess.STDOUT if stderr_too else subprocess.DEVNULL
         return subprocess.run(
-            [sys.executable, *arguments], stdout=gone, stderr=stderr, timeout=60, check=False
+            [sys.executable, *arguments], stdout=gone, stderr=stderr, timeout=60, check=False, env=buffered
         ).returncode
 
 
@@ -380,7 +381,7 @@ def test_v_shows_where_a_persons_code_ended_the_process(
 
 def test_a_start_under_another_locale_keeps_pythons_own_flags(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import os\n\ndef printing(_program, words):\n    print(*words)\n    os._exit(0)\n\nos.execv = printing\n"
+        "import os\n\ndef printing(_, words):\n    print(*words, flush=True)\n    os._exit(0)\n\nos.execv = printing\n"
     )
     words = ["-W", "ignore", "-m", "edgekd.cli.main", "targets", "list"]
     done = subprocess.run(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 import click
 
@@ -74,9 +74,9 @@ class CommandOutput:
         return watching(self.quiet)
 
 
-def nobody_reads() -> None:
-    """Redirect stdout to nowhere after a BrokenPipeError, for writes at exit too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def nobody_reads(stream: TextIO | None = None) -> None:
+    """Redirect a stream (stdout) to nowhere after a BrokenPipeError, for writes at exit too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def write_stderr(text: str) -> None:
