@@ -99,16 +99,19 @@ def group(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, which the error tree decides."""
-    from edgekd.cli.terminal.output import nobody_reads
+    from edgekd.cli.terminal.output import CommandOutput, nobody_reads
 
-    try:
-        return _run(arguments)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except BrokenPipeError:  # what is left in its buffer would fail again at exit, with Python's code of 120
-                nobody_reads(stream)
+    code = _run(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            nobody_reads(stream)  # what is left in its buffer would fail again at exit, with Python's code of 120
+            if not code and not isinstance(error, BrokenPipeError):  # help or a version on a full disk
+                from edgekd.cli.terminal.failure import out_of_reach
+
+                code = out_of_reach(error, CommandOutput())
+    return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -241,15 +241,19 @@ def test_an_error_that_nobody_reads_on_stdout_is_still_reported_on_stderr() -> N
     assert "BrokenPipe" not in done.stderr
 
 
+def _buffered() -> dict[str, str]:
+    """The environment in which Python buffers its output, as most people's does."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def _unread(arguments: list[str], stderr_too: bool = True) -> int:
     """The exit code of Python where nobody reads stdout, nor stderr on the same pipe."""
     reading, writing = os.pipe()
     os.close(reading)
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # as most people's is
     with os.fdopen(writing, "w") as gone:
         stderr = subprocess.STDOUT if stderr_too else subprocess.DEVNULL
         return subprocess.run(
-            [sys.executable, *arguments], stdout=gone, stderr=stderr, timeout=60, check=False, env=buffered
+            [sys.executable, *arguments], stdout=gone, stderr=stderr, timeout=60, check=False, env=_buffered()
         ).returncode
 
 
@@ -265,6 +269,21 @@ def _unread(arguments: list[str], stderr_too: bool = True) -> int:
 @pytest.mark.slow
 def test_an_error_that_nobody_reads_at_all_still_has_its_exit_code(arguments: list[str], code: int) -> None:
     assert _unread(["-m", "edgekd.cli.main", *arguments]) == code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("arguments", [["devices", "list"], ["--help"], ["--version"]])
+@pytest.mark.slow
+def test_an_answer_that_a_full_disk_does_not_take_is_an_error(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "edgekd.cli.main", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=_buffered()
+        )
+    assert done.returncode == 4
+    assert done.stderr.count("No space left on device") == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
 
 
 ANSWERING = """\

@@ -2,7 +2,7 @@
 
 Reads original.json, deployments.json and the trials of the untouched model. A deployment on which the whole model
 clearly misses is not tried with it again: its file, and so its latency, does not depend on its weights. Where it was
-measured as a reference arch and holds the latency limit, that measurement is the trial's.
+measured as a reference arch and is within the limits, that measurement is the trial's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def affordable_shares(
 
 
 def first_reference_arch(run: Run, plan: PlanRecord) -> Arch | None:
-    """Return the whole model if it ran on every backend: it is measured before other archs. None for older plans."""
+    """Return the whole model if it ran in float32 on every backend: it is measured before other archs.
+
+    None for a plan made before this rule.
+    """
     original = run.original() if plan.whole_first else None
     ran = original is not None and all(each.p5_us is not None for each in original.observations)
     return plan.original if ran else None
