@@ -198,7 +198,7 @@ def preflight(command: Command, project: Project, events: Events) -> Checked:
     features = analyse_space(
         plan.space,
         FamilyAnalyser(project.family, spec),
-        analysis_size(float(project.search.budget), plan.differentiable is not None),
+        analysis_size(plan, float(project.search.budget)),
         project.search.seed,
         events,
         lambda: time.monotonic() > latest,

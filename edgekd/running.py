@@ -129,6 +129,7 @@ def run_project(
     from edgekd.search.requirements import require_meter, require_runtimes, simulation_caution
     from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
+    from edgekd.search.trials.untrained import native_format
 
     if folder is not None:
         require_place(folder)  # a teacher may be trained before the run begins
@@ -153,13 +154,14 @@ def run_project(
         with run.writing():
             outcome = _outcome_of_what_is_there(run, events)
             if outcome is None:
-                if run.plan() is None:
-                    rate_teachers(project, run, events)
-                chosen_before = run.auto()
-                project = resolved_recipe(project, run, events, started)
-                if run.auto() != chosen_before:
-                    started = time.monotonic()  # the time up to here is in its record
                 with Converter(run.scratch / "convert") as converter:
+                    converter.begin(native_format(project.target.backends[0]))
+                    if run.plan() is None:
+                        rate_teachers(project, run, events)
+                    chosen_before = run.auto()
+                    project = resolved_recipe(project, run, events, started)
+                    if run.auto() != chosen_before:
+                        started = time.monotonic()  # the time up to here is in its record
                     by_rounds = command == "compress" and project.search.by == "iterative"
                     runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
                     outcome = runner(project, run, session, converter, events, started)

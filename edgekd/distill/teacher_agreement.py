@@ -17,6 +17,7 @@ from edgekd.distill.heads.targets import targets_of
 from edgekd.distill.inputs import Normalisation
 from edgekd.store.explanation import ClassFollowed, Following
 from edgekd.tasks.mapped import release
+from edgekd.teachers.observed import samples_at_once
 from edgekd.teachers.packing import packing_in, unpacked
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["agreement_of", "agreement_of_heads", "calibration_error", "in_batches"]
 
-_BINS, _AT_ONCE = 15, 256
+_BINS = 15
 
 
 def agreement_of(
@@ -79,7 +80,7 @@ def agreement_of_heads(module: nn.Module, teacher: Teacher, split: Split, spec: 
     found: dict[str, list[HeadLogits]] = {}
     module.eval()
     at = 0
-    for batch in in_batches(split):
+    for batch in in_batches(split, samples_at_once(teacher, spec.input)):
         rows = teacher.logits(batch)  # before packing_in: some teachers have a packing only after their first batch
         teacher_outputs = unpacked(rows, packing_in(teacher))
         with torch.no_grad():
@@ -111,10 +112,10 @@ def _agreement_of_head(head: HeadSpec, parts: Sequence[HeadLogits]) -> Following
     return agreement_of(student, teacher, labels, head.labels, "cells" if head.kind == "segmentation" else "samples")
 
 
-def in_batches(split: Split) -> Iterator[Tensor]:
-    """Yield the split's samples in order, raw float32 (N, ...), N <= 256."""
-    for start in range(0, len(split), _AT_ONCE):
-        yield torch.from_numpy(np.array(split.inputs[start : start + _AT_ONCE])).float()
+def in_batches(split: Split, most: int) -> Iterator[Tensor]:
+    """Yield the split's samples in order, raw float32 (N, ...), N <= ``most``."""
+    for start in range(0, len(split), most):
+        yield torch.from_numpy(np.array(split.inputs[start : start + most])).float()
         release()
 
 

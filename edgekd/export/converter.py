@@ -92,6 +92,12 @@ class Converter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def begin(self, file_format: Format) -> None:
+        """Start the worker and its imports for a format, without waiting for them."""
+        with self._turn:
+            self._start()
+            self._send({"do": "warm", "format": file_format.value})  # its answer is not read: a conversion asks again
+
     def close(self) -> None:
         """End the worker. Never raises; a converter can be used again after it."""
         with self._turn:

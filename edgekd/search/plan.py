@@ -87,15 +87,16 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
     )
 
 
-def analysis_size(budget_s: float | None, differentiable: bool = False) -> int:
+def analysis_size(plan: PlanRecord, budget_s: float | None) -> int:
     """Number of archs to analyse: about a twentieth of the budget, at some 25 ms each.
 
-    A differentiable search needs a few hundred, for reference archs and table: archs near its result are analysed
-    later.
+    At most 1,024 cut-outs of a user's own model, of which hardly a search tries a hundred. A differentiable search
+    needs a few hundred, for reference archs and table: archs near its result are analysed later.
     """
-    if differentiable:
+    if plan.differentiable is not None:
         return 256
-    return 4096 if budget_s is None else int(min(4096, max(128, 2 * budget_s)))
+    most = 4096 if plan.original is None else 1024
+    return most if budget_s is None else int(min(most, max(128, 2 * budget_s)))
 
 
 def _tried(project: Project, differentiable: DifferentiableOptions | None) -> float:

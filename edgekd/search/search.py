@@ -230,7 +230,7 @@ class Search:
         Original(self.run, self.plan, bench, self.parts.context, self.events, budget)()
         bench = replace(bench, target=self.run.target)  # limits relative to one's own model are known now
         steps = FirstSteps(self.run, self.plan, self.parts.analyser, bench, budget, self.events)
-        features = steps.features(analysis_size(self.run.header.budget_s, self.plan.differentiable is not None))
+        features = steps.features(analysis_size(self.plan, self.run.header.budget_s))
         filtered = steps.filters(features)
         if not filtered.left:
             removed = {report.name: report.removed for report in filtered.record.filters}

@@ -15,11 +15,12 @@ from edgekd.tasks._protocol import HeadSpec, Rows, Score, Task, TaskSpec
 from edgekd.tasks.metrics.heads import score_heads
 from edgekd.tasks.rows import has_label, output_rows
 from edgekd.teachers._protocol import Bindable, Teacher
+from edgekd.teachers.observed import samples_at_once
 from edgekd.teachers.packing import Packing, packing_in, unpacked
 
 __all__ = ["bind", "rated"]
 
-_RATED, _AT_ONCE = 512, 64
+_RATED = 512
 
 
 def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
@@ -93,8 +94,9 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
     if not heads:
         return None
     part, answers = spec.but(head=heads[0], more=heads[1:]), []
-    for start in range(0, len(chosen), _AT_ONCE):
-        batch = torch.from_numpy(split.inputs[chosen[start : start + _AT_ONCE]]).float()
+    at_once = samples_at_once(teacher, spec.input)
+    for start in range(0, len(chosen), at_once):
+        batch = torch.from_numpy(split.inputs[chosen[start : start + at_once]]).float()
         rows = teacher.logits(batch)
         with torch.inference_mode():
             decoded = (rows,) if spec.plain else Decoder(part)(unpacked(rows, packing))

@@ -38,13 +38,13 @@ from edgekd.records import Digest, digest_json
 from edgekd.students.points import Point
 from edgekd.tasks._protocol import InputSpec, Split
 from edgekd.tasks.mapped import map_array, release
-from edgekd.teachers._protocol import OpenTeacher, Teacher, View
-from edgekd.teachers.observed import Seen, observing, prepared_input
+from edgekd.teachers._protocol import Teacher, View
+from edgekd.teachers.observed import Seen, observing, samples_at_once
 from edgekd.units import format_bytes
 
 __all__ = ["CacheCost", "CachedOutputs", "TeacherCache", "shared"]
 
-_BATCH, _BLOCK = 256, 2048  # samples a call, at most; samples a marker
+_BLOCK = 2048  # samples a marker
 _LOGITS = ""  # the column that has no point
 
 
@@ -159,7 +159,9 @@ class TeacherCache:
                 self._check_room(columns)
                 given = InputSpec(shape=split.inputs.shape[1:])
                 with observing(teacher, given, points) as ask:
-                    self._complete(columns, ask, split, view, progress, stop, teacher.name, _at_once(teacher, given))
+                    self._complete(
+                        columns, ask, split, view, progress, stop, teacher.name, samples_at_once(teacher, given)
+                    )
         read = {column.point: _read(column, view, seeds) for column in columns}
         return CachedOutputs(read.pop(_LOGITS), read)
 
@@ -226,11 +228,6 @@ def shared(array: NDArray[np.generic]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(array)
-
-
-def _at_once(teacher: Teacher, given: InputSpec) -> int:
-    """Return the samples of one call. Runtimes of files have batches of their own, and pad what doesn't fill one."""
-    return prepared_input(teacher, given).at_once() if isinstance(teacher, OpenTeacher) else _BATCH
 
 
 def _added(group: Sequence[_Column], ask: Seen, split: Split, view: View | None, batch: int) -> Iterator[int]:

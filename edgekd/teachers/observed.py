@@ -13,7 +13,9 @@ from edgekd.students.points import LOGITS, Layout, Point, layout_of, tapped
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers._protocol import OpenTeacher, Teacher
 
-__all__ = ["Seen", "observing", "prepared_input", "teacher_layout"]
+__all__ = ["Seen", "observing", "prepared_input", "samples_at_once", "teacher_layout"]
+
+_MOST_AT_ONCE = 256
 
 Seen = Callable[[Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 """Maps a raw-unit float32 batch (N, C, H, W) to logits (N, classes) and features by point, without gradient."""
@@ -30,6 +32,11 @@ def prepared_input(teacher: OpenTeacher, given: InputSpec) -> InputSpec:
     """Return the input of the teacher's network for a task's input: images may be resized."""
     blank = teacher.prepared(torch.from_numpy(given.example()))
     return given.but(shape=tuple(blank.shape[1:]))
+
+
+def samples_at_once(teacher: Teacher, given: InputSpec) -> int:
+    """Return the number of samples of one call. Runtimes of files have batches of their own, and pad the last one."""
+    return prepared_input(teacher, given).at_once() if isinstance(teacher, OpenTeacher) else _MOST_AT_ONCE
 
 
 @contextmanager

@@ -161,6 +161,19 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
         assert result.artefact == (Artefact.of(folder / "out" / "model.onnx") if does == "fine" else None)
 
 
+def test_a_worker_begun_early_is_the_one_that_converts(trouble: ModuleType, tmp_path: Path) -> None:
+    student = _saved(trouble, "fine", tmp_path)
+    with Converter(tmp_path / "scratch") as converter:
+        converter.begin(Format.ONNX)
+        begun = converter._process
+        assert begun is not None
+        assert _convert(converter, student, tmp_path / "out" / "model.onnx").outcome is ConversionOutcome.OK
+        assert converter._process is begun
+        begun.kill()  # while idle
+        converter.begin(Format.ONNX)
+        assert _convert(converter, student, tmp_path / "out" / "again.onnx").outcome is ConversionOutcome.OK
+
+
 def test_a_fault_of_the_machine_is_no_outcome(
     trouble: ModuleType, watched: Converter, counters: Path, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ from edgekd.errors import ConfigurationError, Diverged
 from edgekd.ir.encoding import Annotations, Encoding
 from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
 from edgekd.students._protocol import Student
+from edgekd.students.fold import folded
 from edgekd.students.graph import Traced, operator_in, trace
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
@@ -62,10 +63,12 @@ def calibrate(
     Raises ConfigurationError if the student can't have the precision, naming the operator that prevents it, and
     Diverged if its values aren't finite.
     """
-    traced = trace(student, dynamic_batch=precision.is_static, decomposed=False)
-    problems = problems_with(student, precision, backend, traced, keep_float)
-    if problems:
+    as_it_is = precision is Precision.FLOAT32  # needs no graph, which takes seconds of a large model
+    traced = None if as_it_is else trace(student, dynamic_batch=precision.is_static, decomposed=False)
+    if problems := problems_with(student, precision, backend, traced, keep_float):
         raise ConfigurationError(problems)
+    if traced is None:
+        return folded(student).but(annotations=Annotations(precision=precision))
     flat = traced.student
     if not precision.weights.is_integer:
         module = _rounded(flat.module, precision.weights)

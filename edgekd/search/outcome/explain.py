@@ -13,6 +13,7 @@ from edgekd.store.explanation import ExplanationRecord, Following, TermShare
 from edgekd.store.records import FinalistRecord
 from edgekd.store.run import Run
 from edgekd.students.student import load_student
+from edgekd.teachers.observed import samples_at_once
 
 __all__ = ["explain"]
 
@@ -50,5 +51,6 @@ def _following(
     student, teacher = load_student(run.students / finalist.student), project.teacher
     if not spec.plain:
         return None, agreement_of_heads(student.module, teacher, split, spec)
-    said = np.concatenate([teacher.logits(batch).numpy() for batch in in_batches(split)])
+    batches = in_batches(split, samples_at_once(teacher, spec.input))
+    said = np.concatenate([teacher.logits(batch).numpy() for batch in batches])
     return agreement_of(predict(student.module, split.inputs, spec), said, split.labels, spec.head.labels), {}

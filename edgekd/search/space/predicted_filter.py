@@ -58,23 +58,14 @@ class PredictedFilter:
     allowed: Allowed
     _left: dict[int, Allowed] = field(default_factory=dict, repr=False)  # by record: a whole space takes seconds
 
-    def before(
-        self,
-        batch: int,
-        trials: Sequence[TrialRecord],
-        events: Events,
-        budget: Budget,
-        missed: Collection[Deployment] = (),
-    ) -> Allowed:
-        """Return the allowed archs of a batch, after a fit where one is due; ``missed`` as in `at`."""
-        trials = [trial for trial in trials if trial.batch < batch]
+    def fit_before(self, batch: int, trials: Sequence[TrialRecord], events: Events, budget: Budget) -> None:
+        """Fit the predictors anew before a batch, where a fit is due."""
         last = self._last(batch)
         bounded = self._bound_us is not None or self._bound_bytes is not None
         if bounded and (last is None or last.batch < batch):
-            observations = self.observations(trials)
+            observations = self.observations([trial for trial in trials if trial.batch < batch])
             if fit_due(observations if self._bound_us is not None else with_memory(observations), last):
                 self._fit(batch, observations, events, budget)
-        return self.at(batch, trials, missed)
 
     def at(self, batch: int, trials: Sequence[TrialRecord], missed: Collection[Deployment] = ()) -> Allowed:
         """Return the archs that the recorded fit allows; all where there is none, or where it leaves nothing untried.

@@ -143,9 +143,11 @@ def test_weights_stay_small_where_products_would_saturate(
 
 
 @pytest.mark.slow
-def test_other_precisions_look_at_weights_alone(trained: Student) -> None:
+def test_other_precisions_look_at_weights_alone(trained: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = np.zeros((0, 1, 8, 8), np.uint8)
-    plain = calibrate(trained, nothing, Precision.FLOAT32)
+    with monkeypatch.context() as patch:
+        patch.setattr("edgekd.compress.quantization.calibrate.trace", None)  # seconds of a large model
+        plain = calibrate(trained, nothing, Precision.FLOAT32)
     assert plain.annotations.precision is Precision.FLOAT32
     assert not plain.annotations.weights
     dynamic = calibrate(trained, nothing, Precision.DYNAMIC_INT8)

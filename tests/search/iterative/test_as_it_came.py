@@ -16,6 +16,7 @@ from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search.finalists import trainer
 from edgekd.search.iterative import original
+from edgekd.search.plan import analysis_size
 from edgekd.search.replay import replay
 from edgekd.search.trials import whole_model
 from edgekd.search.trials.whole_model import affordable_shares
@@ -337,6 +338,28 @@ def test_the_whole_model_is_the_first_reference_arch_and_is_not_measured_again(w
     parts = whole_first()
     parts.search_through_stops(3)
     assert [t.candidate for t in Run.open(parts.folder).trials()] == [t.candidate for t in run.trials()]
+
+
+@pytest.mark.slow
+def test_nothing_is_predicted_before_the_whole_model_was_tried(whole_first: Callable[..., Any]) -> None:
+    """Its latency is measured by then, and its first trial is what a person waits for."""
+    lab = whole_first()
+    lab.plan = lab.plan.but(predict=True, reference_archs=6, time_is_bounded=True)
+    lab.search()
+    run = Run.open(lab.folder)
+    own = {trial.batch for trial in run.trials() if trial.candidate.plan.untouched}
+    fits = [record.batch for record in run.predictors()]
+    assert own
+    assert fits
+    assert min(fits) == max(own) + 1
+    assert replay(run).same
+
+
+def test_fewer_cut_outs_of_a_model_than_archs_of_a_family_are_analysed(relative: Callable[..., Any]) -> None:
+    plan = relative(budgets={"latency": {"p50": "60 % of own"}}).plan
+    assert [analysis_size(plan, seconds) for seconds in (30, 300, 3600, None)] == [128, 600, 1024, 1024]
+    family = plan.but(original=None)
+    assert [analysis_size(family, seconds) for seconds in (30, 300, 3600, None)] == [128, 600, 4096, 4096]
 
 
 @pytest.mark.slow
