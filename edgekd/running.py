@@ -155,13 +155,14 @@ def run_project(
             outcome = _outcome_of_what_is_there(run, events)
             if outcome is None:
                 with Converter(run.scratch / "convert") as converter:
-                    converter.begin(native_format(project.target.backends[0]))
                     if run.plan() is None:
                         rate_teachers(project, run, events)
                     chosen_before = run.auto()
                     project = resolved_recipe(project, run, events, started)
                     if run.auto() != chosen_before:
                         started = time.monotonic()  # the time up to here is in its record
+                    if run.plan() is None and command != "distill":  # a conversion comes before anything is timed
+                        converter.begin(native_format(project.target.backends[0]))
                     by_rounds = command == "compress" and project.search.by == "iterative"
                     runner = run_single if command == "distill" else run_rounds if by_rounds else run_search
                     outcome = runner(project, run, session, converter, events, started)

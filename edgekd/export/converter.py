@@ -93,7 +93,7 @@ class Converter:
         self.close()
 
     def begin(self, file_format: Format) -> None:
-        """Start the worker and its imports for a format, without waiting for them."""
+        """Start the worker and its imports for a format, without waiting for them: nothing may be timed meanwhile."""
         with self._turn:
             self._start()
             self._send({"do": "warm", "format": file_format.value})  # its answer is not read: a conversion asks again

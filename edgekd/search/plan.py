@@ -90,8 +90,8 @@ def certify_plan(target: Target, seed: int) -> MeasurePlan:
 def analysis_size(plan: PlanRecord, budget_s: float | None) -> int:
     """Number of archs to analyse: about a twentieth of the budget, at some 25 ms each.
 
-    At most 1,024 cut-outs of a user's own model, of which hardly a search tries a hundred. A differentiable search
-    needs a few hundred, for reference archs and table: archs near its result are analysed later.
+    At most 1,024 where a user's own whole model is among them: hardly a compression tries a hundred of its cut-outs. A
+    differentiable search needs a few hundred, for reference archs and table: archs near its result are analysed later.
     """
     if plan.differentiable is not None:
         return 256

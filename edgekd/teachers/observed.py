@@ -35,7 +35,7 @@ def prepared_input(teacher: OpenTeacher, given: InputSpec) -> InputSpec:
 
 
 def samples_at_once(teacher: Teacher, given: InputSpec) -> int:
-    """Return the number of samples of one call. Runtimes of files have batches of their own, and pad the last one."""
+    """Return the number of samples of one call: as a network runs best, and 256 for those that run in their own way."""
     return prepared_input(teacher, given).at_once() if isinstance(teacher, OpenTeacher) else _MOST_AT_ONCE
 
 

@@ -30,7 +30,7 @@ from edgekd.compress.quantization.weights import floors, weight_encoding
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
 from edgekd.ir.encoding import Annotations, Encoding
-from edgekd.ir.numerics import A8, F16, F32, Precision, TensorType
+from edgekd.ir.numerics import A8, Precision, TensorType
 from edgekd.students._protocol import Student
 from edgekd.students.fold import folded
 from edgekd.students.graph import Traced, operator_in, trace
@@ -63,16 +63,16 @@ def calibrate(
     Raises ConfigurationError if the student can't have the precision, naming the operator that prevents it, and
     Diverged if its values aren't finite.
     """
-    as_it_is = precision is Precision.FLOAT32  # needs no graph, which takes seconds of a large model
-    traced = None if as_it_is else trace(student, dynamic_batch=precision.is_static, decomposed=False)
+    if precision is Precision.FLOAT32:  # needs no graph, which takes seconds of a large model
+        if problems := problems_with(student, precision, backend):
+            raise ConfigurationError(problems)
+        return folded(student).but(annotations=Annotations(precision=precision))
+    traced = trace(student, dynamic_batch=precision.is_static, decomposed=False)
     if problems := problems_with(student, precision, backend, traced, keep_float):
         raise ConfigurationError(problems)
-    if traced is None:
-        return folded(student).but(annotations=Annotations(precision=precision))
     flat = traced.student
     if not precision.weights.is_integer:
-        module = _rounded(flat.module, precision.weights)
-        return flat.but(module=module, annotations=Annotations(precision=precision))
+        return flat.but(module=_halved(flat.module), annotations=Annotations(precision=precision))
     floats = float_operators(traced, keep_float) if precision.is_static else {}
     points, state = points_of(traced, floats.keys() | kept_operators(traced)), _parameters(traced)
     most = weight_limit(precision.weights, backend, fingerprint)
@@ -199,12 +199,9 @@ def _parameters(traced: Traced) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in traced.student.module.state_dict().items()}
 
 
-def _rounded(module: nn.Module, kind: TensorType) -> nn.Module:
-    """Round every parameter of the module (already a copy) to a float type."""
+def _halved(module: nn.Module) -> nn.Module:
+    """Round every parameter of the module (already a copy) to half precision."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(parameter.to(_FLOATS[kind]).float())
+            parameter.copy_(parameter.half().float())
     return module
-
-
-_FLOATS = {F32: torch.float32, F16: torch.float16}

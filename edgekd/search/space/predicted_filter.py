@@ -3,7 +3,8 @@
 Reads networks.json, prior_tables.json, reference-archs/*.json, trials/*.json, deployments.json and the target; writes
 predictors/*.json. Every measurement of the search is an observation, and so is every row in this device's tables from
 earlier work; tables of other devices, or of other states of this one, are priors. A fit is made before a batch where
-observations have grown by a third since the last one, and holds until the next. An arch is removed on a deployment only
+observations have grown by a third since the last one, once the measured whole model of a user was tried, and holds
+until the next. An arch is removed on a deployment only
 where the lower end of its 90 % interval is beyond the limit: the worse the predictor, the wider the interval, and the
 less it removes. An arch with a kind of kernel that no observation has is never removed. A filter that would leave
 nothing is ignored.

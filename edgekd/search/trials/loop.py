@@ -146,15 +146,18 @@ class TrialLoop:
                 continue
             seen = tuple(done.values())
             affordable = affordable_shares(self.run, self.plan, self.deployments, seen, batch)
-            knowledge = self._knowledge(self.allowed, batch, seen, affordable)
-            own = self.plan.whole_first and not knowledge.proposed and as_it_came(knowledge)
+            knowledge = knowledge_before(
+                self.run, self.plan, self.allowed, self.deployments, seen, batch, self.ranking, affordable, self._macs
+            )
             if not done and (slow := [str(d) for d in affordable if knowledge.allowed.get(d) != self.allowed.get(d)]):
                 self.events.line(f"own model  too slow to be tried as it came: {', '.join(slow)}")
             if self.predicted_filter is not None:
-                if not own:  # the whole model is measured already: no prediction is needed of it
+                own = () if knowledge.proposed else as_it_came(knowledge)
+                if not any(Deployment.of(one) in knowledge.known_whole for one in own):  # those need no prediction
                     self.predicted_filter.fit_before(batch, seen, self.events, self.budget)
                 allowed = self.predicted_filter.at(batch, seen, affordable)
-                knowledge = self._knowledge(allowed, batch, seen, affordable)
+                allowed = without_whole(allowed, self.plan, affordable, knowledge.trials)
+                knowledge = replace(knowledge, allowed=allowed)
             proposals = propose_batch(self.sampler, knowledge, self.run.header.seed)
             missing = [proposal for proposal in proposals if proposal[0] not in done]
             if missing or not proposals:
@@ -168,13 +171,6 @@ class TrialLoop:
             if missing:
                 done.update({trial.number: trial for trial in self._batch(batch, missing, done)})
             batch += 1
-
-    def _knowledge(
-        self, allowed: Allowed, batch: int, seen: Sequence[TrialRecord], affordable: Mapping[Deployment, float]
-    ) -> Knowledge:
-        return knowledge_before(
-            self.run, self.plan, allowed, self.deployments, seen, batch, self.ranking, affordable, self._macs
-        )
 
     @cached_property
     def _macs(self) -> dict[int, int]:
