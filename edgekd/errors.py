@@ -43,6 +43,7 @@ __all__ = [
     "Unstable",
     "UsageError",
     "about",
+    "first_line",
     "nearest_name",
     "printable",
 ]
@@ -193,6 +194,11 @@ def about(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error message, or the error's kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def nearest_name(found: str, known: Iterable[str]) -> str | None:

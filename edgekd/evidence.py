@@ -11,7 +11,7 @@ from enum import Enum
 from edgekd.records import Record
 from edgekd.units import format_bytes, format_small, format_us
 
-__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "find_figure", "weakest"]
+__all__ = ["AccuracyKind", "EvidenceKind", "Figure", "accuracy_of", "find_figure", "weakest"]
 
 
 class EvidenceKind(str, Enum):
@@ -85,6 +85,11 @@ class Figure(Record):
 def weakest(kinds: Iterable[EvidenceKind]) -> EvidenceKind:
     """Weakest kind of evidence, that of combined figures. Raises ValueError on none."""
     return min(kinds, key=lambda kind: kind.strength)
+
+
+def accuracy_of(value: float, subject: str, method: str) -> Figure:
+    """Return a scored accuracy as a figure. Its subject is a file or a student."""
+    return Figure(metric="accuracy", value=value, unit="", kind=EvidenceKind.MEASURED, subject=subject, method=method)
 
 
 def find_figure(figures: Sequence[Figure], metric: str) -> Figure | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from edgekd.export._protocol import ExportOptions, InputDtype, InputLayout
 from edgekd.ir.encoding import Encoding
-from edgekd.records import Filed, Record
+from edgekd.records import Extended, Filed, Record
 from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec, TextSpec
 from edgekd.tasks.rows import outputs_of
 
@@ -66,9 +66,10 @@ class HeadOutput(Record):
     labels: tuple[str, ...] = ()
 
 
-class Preprocess(Filed):
+class Preprocess(Filed, Extended):
     """Both ends of the model, and the export options that made them so."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"outputs", "picture", "sound", "text"})
     schema_: Literal["edgekd.preprocess/1"] = Field(default="edgekd.preprocess/1", alias="schema")
     picture: PictureInput | None = None  # None: raw samples don't come from picture files
     sound: SoundInput | None = None  # None: they don't come from WAV files
@@ -79,12 +80,6 @@ class Preprocess(Filed):
     input_encoding: Encoding | None = None  # integers left to the caller: preprocess stated with an integer input
     output_encoding: Encoding | None = None
     outputs: tuple[HeadOutput, ...] = ()  # in the file's order, where `output` is not all of them
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """``outputs`` left out where one classification head says all, ``picture`` and its like where none is."""
-        unused = ("outputs", "picture", "sound", "text")
-        return {name: value for name, value in handler(self).items() if name not in unused or value}
 
 
 def preprocess_of(

@@ -21,7 +21,7 @@ from edgekd.bundle.samples import SAMPLES, Samples, how_many, samples_bytes
 from edgekd.devices._protocol import DeviceSession, Job
 from edgekd.distill.predict import predict
 from edgekd.errors import ConfigurationError, EdgeKDError, ParityFailed, UsageError
-from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.evidence import AccuracyKind, accuracy_of
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.answers import file_answers
 from edgekd.export.parity import compared, expected_answers
@@ -42,7 +42,7 @@ from edgekd.tasks._protocol import Shipping, Task
 from edgekd.tasks.splits import spread
 from edgekd.tasks.tokenizing import TOKENIZER
 
-__all__ = ["BUNDLE", "require_free", "whole_certificate", "write_bundle"]
+__all__ = ["BUNDLE", "copy_model", "require_free", "whole_certificate", "write_bundle"]
 
 BUNDLE = "bundle"
 
@@ -75,7 +75,7 @@ def write_bundle(
         draft.mkdir(parents=True)
         samples, parity = _checked_samples(job, student, task, options, session, scratch)
         accuracy, twin = _test_accuracy(job, student, task, options, session, scratch)
-        model = _copy_model(artefact, draft)
+        model = copy_model(artefact, draft)
         came = None if own is None else _in_torch(own, task, accuracy, "the model as it came in PyTorch float32")
         certificate = _certificate(run, finalist, options, backend, model, artefact, accuracy, twin, parity, came)
         certificate = certificate.but(cautions=cautions_of(certificate, finalist, run.teachers()))
@@ -174,8 +174,8 @@ def _in_torch(student: Student, task: Task, scored: Accuracy, words: str) -> Acc
     return scored.but(value=found.value, kind=AccuracyKind.TORCH, method=words, parts=found.parts, errors=found.errors)
 
 
-def _copy_model(artefact: Artefact, draft: Path) -> str:
-    """The model under a plain name, with the files of its weights where it has some."""
+def copy_model(artefact: Artefact, draft: Path) -> str:
+    """Copy a file, and those of its weights beside it, as ``model``; return the name of the former."""
     named = artefact.named("model")
     for name, source in named.items():
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
@@ -197,14 +197,8 @@ def _certificate(
 ) -> Certificate:
     header, measurement = run.header, finalist.measurement
     assert measurement is not None  # the caller has checked
-    scored = Figure(
-        metric="accuracy",
-        value=accuracy.value,
-        unit="",
-        kind=EvidenceKind.MEASURED,
-        subject=artefact.sha256,
-        method=f"{accuracy.method}, {accuracy.samples} samples of the test split",
-    )
+    method = f"{accuracy.method}, {accuracy.samples} samples of the test split"
+    scored = accuracy_of(accuracy.value, artefact.sha256, method)
     target = run.target
     if own is not None:
         target = floored(target.but(accuracy=header.target.accuracy), own.value)

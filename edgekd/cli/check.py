@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
-from edgekd.cli.names import complete_target
+from edgekd.cli.arguments import PROJECT, TARGET
 from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["check"]
 
 
 @command("edgekd check project.yaml")
-@click.argument(
-    "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
-)
-@click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
+@PROJECT
+@TARGET
 def check(output: CommandOutput, project: Path, target: str | None) -> None:
     """See whether a project is in order, and what a run would try.
 

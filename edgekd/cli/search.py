@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.names import complete_target
+from edgekd.cli.arguments import PROJECT, RUN, TARGET
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -14,16 +14,9 @@ __all__ = ["search"]
 
 
 @command("edgekd search project.yaml --target this-computer")
-@click.argument(
-    "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
-)
-@click.option("--target", shell_complete=complete_target, help="A target's name or path.", show_default="the project's")
-@click.option(
-    "--run",
-    type=click.Path(path_type=Path),
-    help="The run's folder; an unfinished run there goes on.",
-    show_default="runs/DATE-TASK",
-)
+@PROJECT
+@TARGET
+@RUN
 @click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
 @click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
 @click.option("--replay", type=click.Path(path_type=Path), help="Decide a run again from its records, and compare.")

@@ -18,8 +18,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -63,9 +61,12 @@ METER_FIELDS = ("meter", "no_meter", "power_is_modelled")
 """Fields of a fingerprint that are no part of its identity."""
 
 
-class Fingerprint(Record):
+class Fingerprint(Extended):
     """The identity of a device as far as it changes a figure. Its digest for a backend is a measurement's subject."""
 
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled", "simulator"}
+    )
     cpu: str
     architecture: str  # as platform.machine() says
     cores: PositiveInt
@@ -85,13 +86,6 @@ class Fingerprint(Record):
     no_meter: str = ""  # why nothing does
     power_is_modelled: bool = False  # nothing is read: ``meter`` is what a person wrote
     simulator: str = ""  # compiler and version whose estimates stand for measurements: nothing runs there
-
-    @model_serializer(mode="wrap")
-    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out later fields that are empty, so that older digests stay valid."""
-        written: dict[str, Any] = whole(self)
-        later = ("limits", "on_cores", "cooling", "meter", "no_meter", "power_is_modelled", "simulator")
-        return {name: value for name, value in written.items() if name not in later or value}
 
     def identity(self, *backends: Backend) -> dict[str, Any]:
         """Fields that change a figure measured on one of ``backends``, as JSON.

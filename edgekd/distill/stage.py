@@ -225,6 +225,10 @@ class Distill(Record):
         """Return the steps of an epoch over so many images."""
         return max(1, math.ceil(images / self.batch_size_for(images)))
 
+    def plain(self, **changes: Any) -> Distill:
+        """Return plain `distill` with the same options, and some changed."""
+        return Distill.model_validate({**{name: getattr(self, name) for name in Distill.model_fields}, **changes})
+
     def shortened(self, epochs: int) -> Distill:
         """Return the same stage with at most ``epochs`` epochs."""
         return self.but(epochs=min(epochs, self.epochs))

@@ -14,17 +14,16 @@ this OpenVINO takes it from the program that compiles the model, so every loader
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.devices._protocol import Fingerprint
-from edgekd.errors import ConfigurationError, Problem
+from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.io_wrapper import problems_of
-from edgekd.export.onnx.exporter import onnx_model, saturation_problems
+from edgekd.export.onnx.exporter import OnnxExporter, onnx_model
 from edgekd.ir.numerics import BF16, F16, Precision
 from edgekd.students._protocol import Student
 
@@ -41,16 +40,10 @@ _NOT_FOLDED = "DisableConstantFolding_0"
 """Mark by which OpenVINO's passes keep a node."""
 
 
-class OpenvinoExporter:
+class OpenvinoExporter(OnnxExporter):
     """Writes ``.xml`` with its ``.bin``."""
 
     format = Format.OPENVINO
-
-    def check(
-        self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None
-    ) -> Sequence[Problem]:
-        """Problems that prevent this file of the student for this backend."""
-        return problems_of(student, options, self.format, backend) + saturation_problems(student, backend, device)
 
     def export(
         self, student: Student, options: ExportOptions, backend: Backend, device: Fingerprint | None, path: Path

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.artefacts import Artefact, Format
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 
 __all__ = ["answers_to", "random_inputs", "write_several"]
 
@@ -45,7 +45,7 @@ def write_several(module: nn.Module, shapes: Sequence[Sequence[int]], form: Form
             else:
                 _write_graph(_onnx(module, examples), form, path)
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
-        reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error.__cause__ or error)
         raise ConfigurationError.one(
             f"a model of {len(shapes)} inputs can't be written as {form.value}: {reason}",
             "use operators that the format has, or another format",

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.artefacts import Artefact
 from edgekd.bundle.example import example_source
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess, preprocess_of
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
-from edgekd.bundle.write import BUNDLE, require_free, write_bundle
+from edgekd.bundle.write import BUNDLE, copy_model, require_free, write_bundle
 from edgekd.devices._protocol import DeviceSession, Measurement
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import Events, measuring
-from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
+from edgekd.evidence import AccuracyKind, Figure, accuracy_of
 from edgekd.export.integer import float_figure
 from edgekd.export.tensors import output_encoding
 from edgekd.exporting.builder import Made
@@ -36,7 +35,7 @@ from edgekd.targets.verdict import Answer, Verdict
 from edgekd.tasks._protocol import Shipping
 from edgekd.tasks.splits import spread
 
-__all__ = ["CARD", "certified_bundle", "checked_bundle", "copied", "judged", "require_replaceable"]
+__all__ = ["CARD", "certified_bundle", "checked_bundle", "judged", "require_replaceable"]
 
 CARD = "README.md"
 _WRITTEN = (CARD, CERTIFICATE, INPUTS, PREPROCESS, SAMPLES, "example.py")
@@ -82,16 +81,8 @@ def judged(
     assert made.artefact is not None
     figures = list(figures_for_limits(target, measurement, made.artefact))
     if accuracy is not None:
-        figures.append(
-            Figure(
-                metric="accuracy",
-                value=accuracy,
-                unit="",
-                kind=EvidenceKind.MEASURED,
-                subject=made.artefact.sha256,
-                method=f"the exported file in {made.candidate.backend}, validation split, {samples} samples",
-            )
-        )
+        method = f"the exported file in {made.candidate.backend}, validation split, {samples} samples"
+        figures.append(accuracy_of(accuracy, made.artefact.sha256, method))
     if target.fully_integer and made.float_operators is not None:
         figures.append(float_figure(made.float_operators, made.artefact.sha256))
     return tuple(figures), judge_measured(target, figures, measurement)
@@ -157,7 +148,7 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
     draft = draft_of(folder.absolute())
     draft.mkdir(parents=True)
     try:
-        model = copied(made.artefact, draft)
+        model = copy_model(made.artefact, draft)
         annotations, spec = made.student.annotations, task.spec
         encoding = annotations.activations.get("input")
         validation = task.split("validation")
@@ -180,15 +171,6 @@ def checked_bundle(made: Made, task: ModelTask, header: RunHeader, card: str, fo
         replace_folder(draft, folder.absolute())
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def copied(artefact: Artefact, draft: Path) -> str:
-    """Copy a file and what lies beside it as ``model``; return the name of the former."""
-    named = artefact.named("model")
-    for name, source in named.items():
-        (draft / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, draft / name)
-    return next(iter(named))
 
 
 def _put(bundle: Path, folder: Path) -> None:

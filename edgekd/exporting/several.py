@@ -17,17 +17,17 @@ from torch import nn
 from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.artefacts import Artefact, Format
 from edgekd.bundle.samples import SAMPLES
+from edgekd.bundle.write import copy_model
 from edgekd.devices._protocol import DeviceSession, Job, Outcome
 from edgekd.devices.catalogue import open_device
 from edgekd.devices.outputs import open_output
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.events import Events, stop_if_asked
 from edgekd.export.converter import Converter
 from edgekd.export.parity import compared_floats
 from edgekd.export.several import answers_to, random_inputs
 from edgekd.exporting.answer import ExportedFile, ModelExportAnswer
 from edgekd.exporting.builder import backend_for
-from edgekd.exporting.bundling import copied
 from edgekd.exporting.inputs import INPUTS, OneInput, SeveralInputs
 from edgekd.exporting.model_argument import GivenModel
 from edgekd.ir.numerics import Precision
@@ -58,7 +58,7 @@ def require_taken(module: nn.Module, called: str, shapes: Shapes) -> list[NDArra
     except (Exception, SystemExit) as error:  # a person's code may raise anything
         if is_want_of_memory(error) or is_shortage(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigurationError.one(
             f"`{called}` can't take float32 inputs {shown}: {reason}", "give the shapes it was trained with to --input"
         ) from error
@@ -156,7 +156,7 @@ def _write(artefact: Artefact, stated: SeveralInputs, arrays: dict[str, NDArray[
     draft = draft_of(folder.absolute())
     draft.mkdir(parents=True)
     try:
-        copied(artefact, draft)
+        copy_model(artefact, draft)
         write_json(draft / INPUTS, stated)
         np.savez(draft / SAMPLES, **arrays)  # type: ignore[arg-type]  # names of inputs are no options
         replace_folder(draft, folder.absolute())

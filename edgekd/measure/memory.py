@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 from edgekd.ir.kernels import Kernels
 from edgekd.store.predicted import MemoryFit
 
-__all__ = ["fit_memory", "predict_memory"]
+__all__ = ["fit_memory", "least_squares", "predict_memory"]
 
 _FEWEST = 6
 _CONFIDENCE = 0.9
@@ -43,9 +43,9 @@ def fit_memory(networks: Sequence[Kernels], measured_bytes: Sequence[float]) -> 
     errors = []
     for place in range(len(found)):
         rest = np.arange(len(found)) != place
-        errors.append(abs(float(design[place] @ _solved(design[rest], found[rest])) - found[place]))
+        errors.append(abs(float(design[place] @ least_squares(design[rest], found[rest])) - found[place]))
     rank = min(len(errors), math.ceil((len(errors) + 1) * _CONFIDENCE))
-    constant, *coefficients = map(float, _solved(design, found))
+    constant, *coefficients = map(float, least_squares(design, found))
     return MemoryFit(
         constant_bytes=constant,
         coefficients=(coefficients[0], coefficients[1], coefficients[2]),
@@ -62,7 +62,8 @@ def _counts(kernels: Kernels) -> tuple[float, float, float]:
     )
 
 
-def _solved(design: Floats, found: Floats) -> Floats:
+def least_squares(design: Floats, found: Floats) -> Floats:
+    """Non-negative coefficients with the least squared residuals; columns are scaled to one length meanwhile."""
     lengths = np.linalg.norm(design, axis=0)
     lengths[lengths == 0] = 1.0
     solved, _ = nnls(design / lengths, found)

@@ -9,7 +9,7 @@ given. The generation with the best validation score is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from edgekd.distill.curve import write_curve
 from edgekd.distill.stage import Distill
 from edgekd.errors import Problem
 from edgekd.events import StageProgress
-from edgekd.recipes.cohort import fresh_like, validated
+from edgekd.recipes.cohort import fresh_like, part_of_progress, validated
 from edgekd.stages import StageContext
 from edgekd.store.records import CurvePoint
 from edgekd.students._protocol import Student
@@ -61,8 +61,7 @@ class BornAgain(Distill):
 
     def shortened(self, epochs: int) -> Distill:
         """Return the first generation alone, which ranks candidates equally well."""
-        options = {name: getattr(self, name) for name in Distill.model_fields}
-        return Distill.model_validate({**options, "epochs": min(epochs, self.epochs)})
+        return self.plain(epochs=min(epochs, self.epochs))
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Return the best generation. Finished ones are stored in ``context.folder`` and not trained again."""
@@ -78,7 +77,9 @@ class BornAgain(Distill):
                 # a generation's logits are used by the next one only
                 cache=context.cache if number == 1 else context.folder / "answers",
                 seed=context.seed + number - 1,
-                progress=self._reporter(context, number),
+                progress=part_of_progress(
+                    context, self.name, number - 1, self.generations, f"generation {number}/{self.generations}"
+                ),
             )
             fresh = None if number == 1 or self.freeze else fresh_like(student, inner.seed)
             done = run_recipe([self._stage_of(inner)], fresh or student, inner, context.folder / "students")
@@ -91,20 +92,10 @@ class BornAgain(Distill):
 
     def _stage_of(self, context: StageContext) -> Distill:
         """Return plain `distill` with the same options; on labels alone without a teacher."""
-        options = {name: getattr(self, name) for name in Distill.model_fields}
-        if context.teacher is None:
-            smoothed: Mapping[str, Any] = self.loss.model_dump(mode="json").get("ce", {})
-            options["loss"] = {"ce": {**smoothed, "weight": 1.0}}
-        return Distill.model_validate(options)
-
-    def _reporter(self, context: StageContext, number: int) -> Callable[[StageProgress], None]:
-        def report(at: StageProgress) -> None:
-            done, total = (number - 1) * at.total + at.done, self.generations * at.total
-            context.progress(
-                StageProgress(self.name, done, total, f"generation {number}/{self.generations}, {at.note}")
-            )
-
-        return report
+        if context.teacher is not None:
+            return self.plain()
+        smoothed: Mapping[str, Any] = self.loss.model_dump(mode="json").get("ce", {})
+        return self.plain(loss={"ce": {**smoothed, "weight": 1.0}})
 
     def _kept(self, born: Sequence[_Generation], context: StageContext) -> _Generation:
         """Return the best by validation, the earliest of equals; the last if there are no validation samples."""

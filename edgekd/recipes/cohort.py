@@ -1,13 +1,34 @@
-"""Students of one arch with new random weights, and their validation scores."""
+"""Parts of stages that train several times: fresh students, validation scores, progress and problems."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgekd import plugins
+from edgekd.errors import Problem
+from edgekd.events import StageProgress
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family, Student
 from edgekd.tasks._protocol import Score
 
-__all__ = ["fresh_like", "scored", "validated"]
+__all__ = ["fresh_like", "part_of_progress", "renamed", "scored", "validated"]
+
+
+def renamed(problem: Problem, stage: str) -> Problem:
+    """Return a problem of `distill` as one of a stage that is made of several."""
+    return Problem(problem.message.replace("distill:", f"{stage}:", 1), problem.remedy, problem.place)
+
+
+def part_of_progress(
+    context: StageContext, stage: str, number: int, count: int, word: str
+) -> Callable[[StageProgress], None]:
+    """Return a function that reports the progress of training ``number`` (from 0) of ``count`` as the stage's."""
+
+    def report(at: StageProgress) -> None:
+        done, total = number * at.total + at.done, count * at.total
+        context.progress(StageProgress(stage, done, total, f"{word}, {at.note}"))
+
+    return report
 
 
 def fresh_like(student: Student, seed: int) -> Student | None:

@@ -8,7 +8,7 @@ student of one block for each stage has a single step, so that a search may comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -18,8 +18,7 @@ from edgekd import plugins
 from edgekd.distill.curve import write_curve
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Problem
-from edgekd.events import StageProgress
-from edgekd.ir.space import Arch
+from edgekd.recipes.cohort import part_of_progress, renamed
 from edgekd.stages import StageContext
 from edgekd.store.records import CurvePoint
 from edgekd.students._protocol import Family, Growing, Student
@@ -46,9 +45,9 @@ class Grow(Distill):
                     "use: distill, or the family resnet or mobilenet",
                 )
             ]
-        stage = self._plain()
+        stage = self.plain()
         found = [p for s in self._students(family, student, context) for p in stage.check(s, context)]
-        return list(dict.fromkeys(_renamed(problem) for problem in found))
+        return list(dict.fromkeys(renamed(problem, self.name) for problem in found))
 
     @property
     def passes(self) -> int:
@@ -57,7 +56,7 @@ class Grow(Distill):
 
     def shortened(self, epochs: int) -> Distill:
         """Return a training of the whole student with few epochs, which ranks candidates equally well."""
-        return self._plain().but(epochs=min(epochs, self.epochs))
+        return self.plain(epochs=min(epochs, self.epochs))
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Return the grown student. Finished steps are stored in ``context.folder`` and not trained again."""
@@ -76,9 +75,9 @@ class Grow(Distill):
             inner = replace(
                 context,
                 folder=context.folder / f"step-{number + 1}",
-                progress=self._reporter(context, number, len(steps), grown.arch),
+                progress=part_of_progress(context, self.name, number, len(steps), str(grown.arch)),
             )
-            done = run_recipe([self._plain()], grown, inner, context.folder / "students")
+            done = run_recipe([self.plain()], grown, inner, context.folder / "students")
             offset = len(curve)
             curve += [point.but(epoch=point.epoch + offset) for point in done.curve]
             write_curve(context.folder, curve)
@@ -95,22 +94,7 @@ class Grow(Distill):
             found.append(fresh.but(module=family.transfer_weights(student.module, student.arch, fresh.module, arch)))
         return [*found, student]
 
-    def _plain(self) -> Distill:
-        """Return plain `distill` with the same options."""
-        return Distill.model_validate({name: getattr(self, name) for name in Distill.model_fields})
-
-    def _reporter(self, context: StageContext, number: int, count: int, arch: Arch) -> Callable[[StageProgress], None]:
-        def report(at: StageProgress) -> None:
-            done, total = number * at.total + at.done, count * at.total
-            context.progress(StageProgress(self.name, done, total, f"{arch}, {at.note}"))
-
-        return report
-
 
 def _family(student: Student) -> Family:
     family: Family = plugins.load("edgekd.families", student.family).model_validate(dict(student.options))
     return family
-
-
-def _renamed(problem: Problem) -> Problem:
-    return Problem(problem.message.replace("distill:", "grow:", 1), problem.remedy, problem.place)

@@ -14,7 +14,7 @@ Everything after the last point, mainly the classifier, is unchanged. So a `dist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -28,7 +28,7 @@ from edgekd.distill.losses._protocol import Loss
 from edgekd.distill.losses.combined import Combined
 from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, Problem
-from edgekd.events import StageProgress
+from edgekd.recipes.cohort import part_of_progress, renamed
 from edgekd.stages import StageContext
 from edgekd.store.records import CurvePoint
 from edgekd.students._protocol import Student
@@ -98,13 +98,15 @@ class Layerwise(Distill):
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """Return the problems of any block, and of the joined training."""
-        found = [_renamed(problem) for problem in super().check(student, context)]
+        found = [renamed(problem, self.name) for problem in super().check(student, context)]
         if found:
             return found
         blocks = self._blocks(student, context)
         if isinstance(blocks, str):
             return [Problem(f"layerwise: {blocks}", "compare other points, or train the student as a whole: distill")]
-        found = [_renamed(problem) for block in blocks for problem in self._stage_of(block).check(student, context)]
+        found = [
+            renamed(problem, self.name) for block in blocks for problem in self._stage_of(block).check(student, context)
+        ]
         found += self.join.check(student, context) if self.join else []
         return list(dict.fromkeys(found))
 
@@ -141,7 +143,7 @@ class Layerwise(Distill):
             inner = replace(
                 context,
                 folder=context.folder / f"training-{number + 1}",
-                progress=self._reporter(context, number, len(stages), word),
+                progress=part_of_progress(context, self.name, number, len(stages), word),
             )
             done = run_recipe([stage], student, inner, context.folder / "students")
             offset = len(curve)
@@ -177,16 +179,8 @@ class Layerwise(Distill):
     def _stage_of(self, block: _Block) -> Distill:
         """Return plain `distill` for one pair of points, with everything outside the block frozen."""
         ((name, loss),) = self.loss.features
-        options = {field: getattr(self, field) for field in Distill.model_fields}
         written = {**loss.model_dump(mode="json"), "points": [block.pair]}
-        return Distill.model_validate({**options, "loss": {name: written, **_NO_LABELS}, "freeze": block.frozen})
-
-    def _reporter(self, context: StageContext, number: int, count: int, word: str) -> Callable[[StageProgress], None]:
-        def report(at: StageProgress) -> None:
-            done, total = number * at.total + at.done, count * at.total
-            context.progress(StageProgress(self.name, done, total, f"{word}, {at.note}"))
-
-        return report
+        return self.plain(loss={name: written, **_NO_LABELS}, freeze=block.frozen)
 
 
 @dataclass(frozen=True)
@@ -220,7 +214,3 @@ def _split(module: nn.Module, learns: frozenset[str]) -> tuple[list[str], list[s
 def _all_frozen(module: nn.Module, learns: frozenset[str], names: Sequence[str]) -> bool:
     still = {id(p) for name in names for p in module.get_submodule(name).parameters()}
     return all(id(parameter) in still for name, parameter in module.named_parameters() if name in learns)
-
-
-def _renamed(problem: Problem) -> Problem:
-    return Problem(problem.message.replace("distill:", "layerwise:", 1), problem.remedy, problem.place)

@@ -35,7 +35,7 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError, Problem
 from edgekd.events import StageProgress
 from edgekd.ir.space import Choice
-from edgekd.recipes.cohort import fresh_like, scored
+from edgekd.recipes.cohort import fresh_like, renamed, scored
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family, Student
 from edgekd.tasks._protocol import Score
@@ -77,15 +77,11 @@ class Mutual(Distill):
 
     def shortened(self, epochs: int) -> Distill:
         """Return the training of one student alone, which ranks candidates equally well."""
-        options = {name: getattr(self, name) for name in Distill.model_fields}
-        return Distill.model_validate({**options, "epochs": min(epochs, self.epochs)})
+        return self.plain(epochs=min(epochs, self.epochs))
 
     def check(self, student: Student, context: StageContext) -> Sequence[Problem]:
         """Return the problems of `distill`, of identical peers, and of archs outside the family's space."""
-        found = [
-            Problem(p.message.replace("distill:", "mutual:", 1), p.remedy, p.place)
-            for p in super().check(student, context)
-        ]
+        found = [renamed(problem, self.name) for problem in super().check(student, context)]
         if found:
             return found
         if not student.task.plain:

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )  # fmt: skip
 
@@ -33,7 +31,7 @@ from edgekd.distill.stage import Distill
 from edgekd.errors import ConfigurationError, EdgeKDError
 from edgekd.events import StageProgress
 from edgekd.ir.space import Arch
-from edgekd.records import Digest, Record, digest_json
+from edgekd.records import Digest, Extended, digest_json
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Family
 from edgekd.tasks._protocol import Task, TaskSpec
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainedTeacher"]
 
 
-class TrainedTeacher(Record):
+class TrainedTeacher(Extended):
     """Options of `train`. Call ``prepare`` before using it.
 
     ``width`` is the first stage's; every further stage doubles it, and all other axes have the family's largest choice.
@@ -56,6 +54,7 @@ class TrainedTeacher(Record):
     The default loss is `kd` with a teacher, `ce` without.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"options"})
     family: str = "resnet"
     width: PositiveInt = 32
     depth: PositiveInt = 1
@@ -67,11 +66,6 @@ class TrainedTeacher(Record):
     options: Mapping[str, Any] = {}
     teacher: Mapping[str, Any] | None = None
     loss: Combined | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit empty ``options``, so that older teachers keep their digests."""
-        return {name: value for name, value in handler(self).items() if name != "options" or value}
 
     @field_validator("teacher")
     @classmethod

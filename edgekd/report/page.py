@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -103,9 +105,6 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _outcomes(facts: Facts) -> list[tuple[str, int]]:
+def _outcomes(facts: Facts) -> Sequence[tuple[str, int]]:
     """Trial outcomes with their counts."""
-    counts: dict[str, int] = {}
-    for trial in facts.trials:
-        counts[trial.outcome] = counts.get(trial.outcome, 0) + 1
-    return sorted(counts.items(), key=lambda item: -item[1])
+    return Counter(trial.outcome for trial in facts.trials).most_common()

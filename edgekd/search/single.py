@@ -12,7 +12,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.events import Events
 from edgekd.export.converter import Converter
 from edgekd.ir.numerics import Precision
-from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch
 from edgekd.ir.support import unsupported
 from edgekd.project import Project
@@ -25,7 +25,7 @@ from edgekd.search.outcome.ending import finish, nothing_fits, outcome_of_best
 from edgekd.search.plan import certify_plan, trial_plan
 from edgekd.search.recipe import quantized_to
 from edgekd.search.search import context_of, spent_before
-from edgekd.store.records import OutcomeRecord
+from edgekd.store.records import Deployment, OutcomeRecord
 from edgekd.store.run import Run
 
 __all__ = ["candidates_of", "run_single"]
@@ -84,11 +84,6 @@ def candidates_of(project: Project, arch: Arch | None) -> list[Candidate]:
     if problems:
         raise ConfigurationError(problems)
     return [
-        Candidate(
-            family=project.family.name,
-            arch=arch if arch is not None else space.at(0),
-            plan=CompressionPlan(precision=precision),
-            backend=backend,
-        )
+        Deployment(backend=backend, precision=precision).candidate(project.family.name, arch or space.at(0))
         for backend in project.target.backends
     ]

@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.space import Arch
-from edgekd.records import Digest, Filed, Record
+from edgekd.records import Digest, Extended, Filed, Record
 from edgekd.store.records import Accuracy, Deployment, DeploymentObservation, FeaturesRecord
 
 __all__ = [
@@ -71,9 +71,10 @@ class EnergyModelRecord(Record):
     error_worst: float
 
 
-class LatencyModelRecord(Filed):
+class LatencyModelRecord(Filed, Extended):
     """Latency model on one deployment, and the cost terms made of it. Evidence kind: predicted."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"energy"})
     schema_: Literal["edgekd.latency-model/1"] = Field(default="edgekd.latency-model/1", alias="schema")
     deployment: Deployment
     form: str
@@ -87,11 +88,6 @@ class LatencyModelRecord(Filed):
     terms: tuple[CostTerm, ...]
     energy: EnergyModelRecord | None = None  # None where the target bounds none, or too few were metered
     ended_s: float = 0.0
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Serialize without ``energy`` where there is none, as in records of earlier versions."""
-        return {name: value for name, value in handler(self).items() if name != "energy" or value}
 
     @property
     def budget_us(self) -> float:

@@ -37,9 +37,9 @@ Times called ``ended_s`` are on the run's own clock: seconds it has worked, with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
@@ -47,9 +47,9 @@ from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernels
 from edgekd.ir.numerics import Precision
-from edgekd.ir.plan import Candidate
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch, Axis, Space
-from edgekd.records import Digest, Filed, Record
+from edgekd.records import Digest, Extended, Filed, Record
 from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Verdict
@@ -196,13 +196,19 @@ class Deployment(Record):
             raise ValueError(f"{candidate} has no backend: only candidates of a deployment are searched")
         return cls(backend=candidate.backend, precision=candidate.plan.precision)
 
+    def candidate(self, family: str, arch: Arch) -> Candidate:
+        """Candidate of a family's arch here."""
+        plan = CompressionPlan(precision=self.precision)
+        return Candidate(family=family, arch=arch, plan=plan, backend=self.backend)
+
     def __str__(self) -> str:
         return f"{self.backend} {self.precision.value}"
 
 
-class DeploymentObservation(Record):
+class DeploymentObservation(Extended):
     """Observation of one deployment on one reference arch."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"kernels", "seconds"})
     deployment: Deployment
     arch: Arch
     measurement: Measurement | None  # None where no artefact could be made
@@ -211,11 +217,6 @@ class DeploymentObservation(Record):
     p5_us: Figure | None = None
     kernels: Kernels = ()  # of the file, as runtimes fuse it; none where they can't be read
     seconds: float = 0.0  # that measuring took
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Serialize without ``kernels`` or ``seconds`` where there are none, as in records of earlier versions."""
-        return {name: value for name, value in handler(self).items() if name not in ("kernels", "seconds") or value}
 
 
 class DroppedDeployment(Record):
@@ -266,9 +267,10 @@ class DeploymentsRecord(Filed):
         return {"latency.p95": self.tail, "latency.p99": self.tail if self.tail_p99 is None else self.tail_p99}
 
 
-class Accuracy(Record):
+class Accuracy(Extended):
     """Score, with its method, split and samples."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"parts", "errors"})
     value: float
     kind: AccuracyKind
     split: str
@@ -276,11 +278,6 @@ class Accuracy(Record):
     method: str
     parts: Mapping[str, float] = {}  # each head's own metric, where there are several
     errors: Mapping[str, float] = {}  # of numbers, mean absolute, in their own units
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Serialize without ``parts`` and ``errors`` where there are none, as in records of earlier versions."""
-        return {name: value for name, value in handler(self).items() if name not in ("parts", "errors") or value}
 
 
 class TrialRecord(Filed):

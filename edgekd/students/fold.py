@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.ir.operators import aten_operator
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import InputSpec
@@ -114,7 +114,7 @@ def _exported(module: nn.Module, given: InputSpec) -> ExportedProgram:
 
 def no_graph(called: str, error: Exception) -> ConfigurationError:
     """Return the error for a module that torch.export can't trace with one image as its input."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     remedy = "torch.export needs a forward pass without branches on values; check it with torch.export.export"
     if any(words in reason for words in _OTHER_INPUTS):
         remedy = "models of one image are taken so far: no token indices, and no second input"

@@ -31,7 +31,6 @@ from edgekd.students.heads.deployed import DECODE, deployed
 __all__ = [
     "Traced",
     "call",
-    "core_input_of",
     "execute",
     "execute_nodes",
     "is_decoding",
@@ -215,21 +214,6 @@ def call(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
     """Run torch's operator of a node on its arguments' values."""
     target: Any = node.target
     return target(*args, **kwargs)
-
-
-def core_input_of(exported_program: ExportedProgram, core_prefix: str = "core") -> str:
-    """Return the name of the node that is the student's input: the tensor with the key ``input`` in a wrapped program.
-
-    It is the placeholder if the wrapper computes nothing.
-    """
-    keys = keys_of(exported_program, core_prefix)
-    core = {name for name, key in keys.items() if key != "input" and not key.startswith("preprocess:")}
-    for node in exported_program.graph.nodes:
-        if node.name in core:
-            for source in node.all_input_nodes:
-                if source.name in keys and source.name not in core:
-                    return str(source.name)
-    raise ValueError(f"no operator of the program is inside `{core_prefix}`")
 
 
 def _pool_as_mean(program: ExportedProgram) -> None:

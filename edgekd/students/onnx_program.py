@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from edgekd.errors import ConfigurationError, Place
+from edgekd.errors import ConfigurationError, Place, first_line
 from edgekd.external_weights import external_files
 
 __all__ = ["module_of_onnx", "onnx_input_shape"]
@@ -58,7 +58,7 @@ def module_of_onnx(path: Path) -> nn.Module:
         with torch.no_grad():
             found = module(torch.from_numpy(images)).numpy()
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigurationError.one(
             f"can't be converted to layers that take any batch size: {reason}", _INSTEAD, place
         ) from error
@@ -78,7 +78,7 @@ def _read(path: Path) -> Any:
     try:
         return optimizer.optimize(onnx.load(path))  # folds what is constant: shapes, above all
     except Exception as error:  # a damaged file raises many kinds in protobuf and onnx
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigurationError.one(f"is no ONNX file: {reason}", "export it again", Place(str(path))) from error
 
 
@@ -112,7 +112,7 @@ def _answer(path: Path, output: str, image: NDArray[np.float32], place: Place) -
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return np.asarray(session.run([output], {session.get_inputs()[0].name: image})[0])
     except Exception as error:  # its own exceptions have no common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigurationError.one(f"ONNX Runtime refuses it: {reason}", "export it again", place) from error
 
 

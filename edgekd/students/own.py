@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.artefacts import Artefact
 from edgekd.code_references import CodeReference, ExistingFile
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.ir.space import Arch, Space
 from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.students.heads.many import raw_names
@@ -198,7 +198,7 @@ def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object
     except (Exception, SystemExit) as error:  # a person's code may raise anything
         if is_want_of_memory(error) or is_shortage(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         tokens = "indices" in reason and ("Long" in reason or "Int" in reason)
         raise ConfigurationError.one(
             f"`{called}` takes whole numbers (tokens), and {_LATER}"

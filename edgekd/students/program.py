@@ -24,9 +24,10 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 from torch.utils import _pytree as pytree
 
-from edgekd.errors import ConfigurationError, Place
+from edgekd.errors import ConfigurationError, Place, first_line
 from edgekd.students.graph import operator_of
 from edgekd.students.outputs import logits_in
+from edgekd.students.weights import frozen
 
 __all__ = ["input_shape_of", "module_of"]
 
@@ -50,14 +51,10 @@ def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.
         module = _Layers(program, place).module()
         same = _same_answers(program, module)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-        raise ConfigurationError.one(f"can't be converted to layers: {_first_line(error)}", _INSTEAD, place) from error
+        raise ConfigurationError.one(f"can't be converted to layers: {first_line(error)}", _INSTEAD, place) from error
     if not same:
         raise ConfigurationError.one("has other outputs after conversion to layers", _INSTEAD, place)
-    others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
-    if others:
-        notice(f"`{path.name}` is {' and '.join(sorted(others))}: cast to float32")
-        module = module.float()
-    return module.eval().requires_grad_(False)
+    return frozen(module, path.name, notice)
 
 
 def _same_answers(program: ExportedProgram, module: nn.Module) -> bool:
@@ -92,7 +89,7 @@ def _program(path: Path) -> ExportedProgram:
         with PT2ArchiveReader(str(path)) as archive:  # torch's own reader: another one might see other parts
             _refuse_code(archive, place)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise ConfigurationError.one(f"is no .pt2 file: {_first_line(error)}", _AGAIN, place) from error
+        raise ConfigurationError.one(f"is no .pt2 file: {first_line(error)}", _AGAIN, place) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,7 +98,7 @@ def _program(path: Path) -> ExportedProgram:
             return program.run_decompositions({}) if regions else program
     except Exception as error:  # a damaged or newer file raises many kinds
         raise ConfigurationError.one(
-            f"can't be read by torch {torch.__version__}: {_first_line(error)}", _AGAIN, place
+            f"can't be read by torch {torch.__version__}: {first_line(error)}", _AGAIN, place
         ) from error
 
 
@@ -128,14 +125,6 @@ def _refuse_code(archive: PT2ArchiveReader, place: Place) -> None:
             for entry in json.loads(archive.read_bytes(name)).get("config", {}).values():
                 if entry.get("use_pickle") or not str(entry.get("path_name")).startswith(_PLAIN):
                     raise refused(f"pickled objects in {entry.get('path_name')}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _is_cast(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dtype is not torch.float32
 
 
 def _input_of(program: ExportedProgram, place: Place) -> fx.Node:

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgekd.code_references import CodeReference, running
-from edgekd.errors import ConfigurationError, Problem, nearest_name
+from edgekd.errors import ConfigurationError, Problem, first_line, nearest_name
 from edgekd.records import Digest
 
-__all__ = ["built_module", "load_weights", "read_weights", "source_file", "state_digest"]
+__all__ = ["built_module", "frozen", "load_weights", "read_weights", "source_file", "state_digest"]
 
 _SHOWN = 3
 _SAFE = 'write one with safetensors.torch.save_file(model.state_dict(), "weights.safetensors")'
@@ -60,9 +60,14 @@ def built_module(
             f"`{reference.target}()`: the weights {_listed(damaged)} are NaN or infinite",
             f"write {weights.name} again from a model that works" if weights else "return a model that works",
         )
+    return frozen(module, f"{reference.target}()", notice)
+
+
+def frozen(module: nn.Module, called: str, notice: Callable[[str], None]) -> nn.Module:
+    """Return a module in eval mode, frozen, float32. ``notice`` is called about a cast."""
     others = {str(t.dtype).removeprefix("torch.") for t in module.state_dict().values() if _is_cast(t)}
     if others:
-        notice(f"`{reference.target}()` is {' and '.join(sorted(others))}: cast to float32")
+        notice(f"`{called}` is {' and '.join(sorted(others))}: cast to float32")
         module = module.float()
     return module.eval().requires_grad_(False)
 
@@ -129,7 +134,7 @@ def _of_checkpoint(path: Path) -> Mapping[str, Tensor]:
             raise ConfigurationError.one(
                 f"{path} is a TorchScript archive, no state dict"
                 if script
-                else f"{path} can't be read: {_first(error)}",
+                else f"{path} can't be read: {first_line(error)}",
                 'write it again: torch.save(model.state_dict(), "weights.pt")',
             ) from error
         raise ConfigurationError.one(
@@ -161,10 +166,6 @@ def _unwrapped(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> M
             break
         found = {name.removeprefix(wrapper): value for name, value in found.items()}
     return found
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def state_digest(module: nn.Module) -> Digest:

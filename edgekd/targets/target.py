@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from edgekd.artefacts import Backend
 from edgekd.errors import printable
 from edgekd.ir.backends import BACKENDS, backend_hint
-from edgekd.records import Record
+from edgekd.records import Extended, Record
 from edgekd.units import Duration, Energy, OfOwn, Points, Power, Quantity, Rate, Size
 
 __all__ = ["Budgets", "Limit", "Target", "Terms"]
@@ -47,12 +47,13 @@ OwnDuration = Annotated[Duration | OfOwn, BeforeValidator(_or_of_own(Duration))]
 OwnSize = Annotated[Size | OfOwn, BeforeValidator(_or_of_own(Size))]
 
 
-class LatencyBudget(Record):
+class LatencyBudget(Extended):
     """Limits on the time of one call, as the application sees it.
 
     ``p5``, the 5th percentile, is the speed of an undisturbed machine: it is reproducible on a shared machine too.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"p5"})
     usual: ClassVar[str] = "p95"
     p50: OwnDuration | None = None
     p95: OwnDuration | None = None
@@ -63,11 +64,6 @@ class LatencyBudget(Record):
     p5: OwnDuration | None = None
     confidence: Confidence = 0.95
     report: bool = False
-
-    @model_serializer(mode="wrap")
-    def _as_it_always_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Serialize without fields of later versions that are unset."""
-        return {name: value for name, value in whole(self).items() if name != "p5" or value is not None}
 
 
 class MemoryBudget(Record):

@@ -19,12 +19,10 @@ from pydantic import (
     FiniteFloat,
     NonNegativeInt,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
-from edgekd.records import Digest, Record
+from edgekd.records import Digest, Extended, Record
 
 __all__ = [
     "CountedTask",
@@ -106,13 +104,14 @@ class TextSpec(Record):
     tokenizer: Digest
 
 
-class InputSpec(Record):
+class InputSpec(Extended):
     """Input without its batch axis: an image (C, H, W), a signal (C, T) or a text's token ids (T,).
 
     A student gets token ids unchanged; of images and signals it gets ``(raw - mean) / std``, by channel, in raw units.
     `example` and `random` make such inputs; all code that traces, times or checks a module by calling it uses them.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"picture", "sound", "text"})
     name: str = "image"
     shape: tuple[PositiveInt, ...]  # (C, H, W), (C, T) or (T,)
     raw_dtype: Literal["uint8", "float32", "int32"] = "uint8"
@@ -122,11 +121,6 @@ class InputSpec(Record):
     picture: PictureSpec | None = None  # None: raw samples don't come from picture files
     sound: SoundSpec | None = None  # None: they don't come from WAV files
     text: TextSpec | None = None  # None: they are no ids of tokens
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit unused fields; see `HeadSpec`."""
-        return _without(handler(self), "picture", "sound", "text")
 
     @property
     def is_image(self) -> bool:
@@ -164,7 +158,7 @@ class InputSpec(Record):
         return drawn.standard_normal((batch, *self.shape)).astype(np.float32)
 
 
-class HeadSpec(Record):
+class HeadSpec(Extended):
     """Output of a student: a class for the image or every pixel, objects with boxes, labels, or numbers.
 
     In segmentation the background is a class like any other; in detection it is none. `multilabel` predicts for each of
@@ -172,6 +166,7 @@ class HeadSpec(Record):
     mean) / std`` (both in the label's own units), in an exported file in the label's own units.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"objects", "mean", "std", "invariant"})
     name: str = "logits"
     kind: HeadKind = "classification"
     classes: int
@@ -196,11 +191,6 @@ class HeadSpec(Record):
             raise ValueError(f"head `{self.name}`: `std` must be above zero")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit unused fields, so that a classification task keeps its digest."""
-        return _without(handler(self), "objects", "mean", "std", "invariant")
-
 
 class MetricSpec(Record):
     """Metric of a score. Higher is always better: for an error rate, give the share that is right."""
@@ -209,9 +199,10 @@ class MetricSpec(Record):
     higher_is_better: Literal[True] = True
 
 
-class TaskSpec(Record):
+class TaskSpec(Extended):
     """Description of a task for students, exporters and reports, without its data."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"more"})
     name: str
     kind: str = "image-classification"
     input: InputSpec
@@ -230,11 +221,6 @@ class TaskSpec(Record):
             raise ValueError(f"head `{odd[0]}`: letters, digits and underscores only")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit unused fields; see `HeadSpec`."""
-        return _without(handler(self), "more")
-
     @property
     def heads(self) -> tuple[HeadSpec, ...]:
         """All heads, in the order of a student's outputs."""
@@ -244,10 +230,6 @@ class TaskSpec(Record):
     def plain(self) -> bool:
         """True for one classification head only: labels (N,), outputs (N, classes)."""
         return not self.more and self.head.kind == "classification"
-
-
-def _without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key not in names or value}
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt, PrivateAttr
+from pydantic import PositiveInt
 
-from edgekd.records import Record
-from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, Split, SplitName, SplitSizes, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Score, TaskSpec
+from edgekd.tasks.carved import CarvedTask
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.score import top1
 from edgekd.tasks.splits import carve, content_keys
@@ -23,56 +23,38 @@ __all__ = ["Digits"]
 _TEST, _VALIDATION = 360, 270
 
 
-class Digits(Record):
+class Digits(CarvedTask):
     """Options of `digits`. One input (1, 8, 8) uint8 in 0..16; ten classes; metric top-1, higher is better."""
 
     calibration: PositiveInt = 128
     train_limit: PositiveInt | None = None
-    _carved: CarvedImages | None = PrivateAttr(None)
-    _spec: TaskSpec | None = PrivateAttr(None)
 
-    @property
-    def spec(self) -> TaskSpec:
-        """Input, head, metric and the data's identity."""
-        if self._spec is None:
-            mean, std = statistics(self.split("train").inputs, per_channel=False)
-            self._spec = TaskSpec(
-                name="digits",
-                input=InputSpec(shape=(1, 8, 8), raw_range=(0.0, 16.0), mean=mean, std=std),
-                head=HeadSpec(classes=10, labels=tuple("0123456789")),
-                data=self._data.data,
-            )
-        return self._spec
-
-    @property
-    def sizes(self) -> SplitSizes:
-        """Number of samples in each split."""
-        return self._data.sizes
-
-    def split(self, name: SplitName) -> Split:
-        """Return one split, the same on every machine."""
-        return self._data.split(name)
+    def _described(self) -> TaskSpec:
+        mean, std = statistics(self.split("train").inputs, per_channel=False)
+        return TaskSpec(
+            name="digits",
+            input=InputSpec(shape=(1, 8, 8), raw_range=(0.0, 16.0), mean=mean, std=std),
+            head=HeadSpec(classes=10, labels=tuple("0123456789")),
+            data=self._data.data,
+        )
 
     def score(self, outputs: NDArray[np.floating], labels: NDArray[np.int64]) -> Score:
         """Return top-1 of outputs (N, 10). Raises ValueError if shapes don't match."""
         return top1(outputs, labels)
 
-    @property
-    def _data(self) -> CarvedImages:
-        if self._carved is None:
-            images = _images()
-            test, rest = carve(content_keys(images.inputs), images.labels, [_TEST])
-            train = images.take(rest)
-            self._carved = CarvedImages(
-                what="digits",
-                train=train,
-                test=lambda: images.take(test),
-                validation=None,
-                validation_fraction=_VALIDATION / len(train),
-                calibration_count=self.calibration,
-                train_limit=self.train_limit,
-            )
-        return self._carved
+    def _carve(self) -> CarvedImages:
+        images = _images()
+        test, rest = carve(content_keys(images.inputs), images.labels, [_TEST])
+        train = images.take(rest)
+        return CarvedImages(
+            what="digits",
+            train=train,
+            test=lambda: images.take(test),
+            validation=None,
+            validation_fraction=_VALIDATION / len(train),
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
 
 
 @cache

@@ -144,16 +144,8 @@ class LabelledFiles(Images):
         return self._decoder
 
     def _carve(self) -> CarvedImages:
-        read = self._ready(_silent, _never)
-        return CarvedImages(
-            what=self._title(),
-            train=read["train"],
-            test=lambda: read["test"],
-            validation=read["validation"],
-            validation_fraction=self.validation,
-            calibration_count=self.calibration,
-            train_limit=self.train_limit,
-        )
+        parts = self._ready(_silent, _never)
+        return self._parted(parts["train"], parts["validation"], parts["test"])
 
     def _ready(self, progress: Progress, stop: Callable[[], bool]) -> dict[Part, StoredSamples]:
         """Return the three parts, each contiguous in the file, so that none has to be copied."""

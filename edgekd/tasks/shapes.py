@@ -13,10 +13,10 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from edgekd.records import Record
-from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, Split, SplitName, SplitSizes, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, MetricSpec, Rows, Score, TaskSpec
+from edgekd.tasks.carved import CarvedTask
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.rows import ABSENT, IGNORED, NOTHING, OBJECT_FIELDS, UNKNOWN, label_rows
@@ -31,7 +31,7 @@ _SEEN = 0.4
 HeadName = Literal["scene", "things", "mask"]
 
 
-class Shapes(Record):
+class Shapes(CarvedTask):
     """Options of `shapes`. One input (3, side, side) uint8.
 
     ``labelled`` is the share of training pictures with each head's label, drawn independently: with less than 1, other
@@ -46,8 +46,6 @@ class Shapes(Record):
     heads: Annotated[tuple[HeadName, ...], Field(min_length=1)] = ("scene", "things", "mask")
     labelled: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     seed: NonNegativeInt = 0
-    _carved: CarvedImages | None = PrivateAttr(None)
-    _spec: TaskSpec | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _teachable(self) -> Self:
@@ -55,32 +53,19 @@ class Shapes(Record):
             raise ValueError("labelled: the scene alone needs its label in every picture; ask for another head too")
         return self
 
-    @property
-    def spec(self) -> TaskSpec:
-        """Input, heads, metric and the data's identity."""
-        if self._spec is None:
-            mean, std = statistics(self.split("train").inputs, per_channel=False)
-            heads = self._heads()
-            self._spec = TaskSpec(
-                name="shapes",
-                kind="shapes",
-                input=InputSpec(shape=(3, self.side, self.side), mean=mean, std=std),
-                head=heads[0],
-                more=heads[1:],
-                metric=MetricSpec(name=metric_name(heads)),
-                data=self._data.data,
-                flip=True,
-            )
-        return self._spec
-
-    @property
-    def sizes(self) -> SplitSizes:
-        """Number of samples in each split."""
-        return self._data.sizes
-
-    def split(self, name: SplitName) -> Split:
-        """Return one split, the same on every machine."""
-        return self._data.split(name)
+    def _described(self) -> TaskSpec:
+        mean, std = statistics(self.split("train").inputs, per_channel=False)
+        heads = self._heads()
+        return TaskSpec(
+            name="shapes",
+            kind="shapes",
+            input=InputSpec(shape=(3, self.side, self.side), mean=mean, std=std),
+            head=heads[0],
+            more=heads[1:],
+            metric=MetricSpec(name=metric_name(heads)),
+            data=self._data.data,
+            flip=True,
+        )
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
         """Return the mean of the heads' own metrics: top-1, mAP, mIoU."""
@@ -94,20 +79,17 @@ class Shapes(Record):
         }
         return tuple(known[name] for name in self.heads)
 
-    @property
-    def _data(self) -> CarvedImages:
-        if self._carved is None:
-            train = self._drawn(self.train + self.validation, 0)
-            self._carved = CarvedImages(
-                what="shapes",
-                train=LabelledImages(train.inputs, self._thinned(train.labels)),
-                test=lambda: self._drawn(self.test, 1),
-                validation=self._drawn(self.validation, 2),
-                validation_fraction=0.0,
-                calibration_count=self.calibration,
-                train_limit=self.train,
-            )
-        return self._carved
+    def _carve(self) -> CarvedImages:
+        train = self._drawn(self.train + self.validation, 0)
+        return CarvedImages(
+            what="shapes",
+            train=LabelledImages(train.inputs, self._thinned(train.labels)),
+            test=lambda: self._drawn(self.test, 1),
+            validation=self._drawn(self.validation, 2),
+            validation_fraction=0.0,
+            calibration_count=self.calibration,
+            train_limit=self.train,
+        )
 
     def _drawn(self, count: int, stream: int) -> LabelledImages:
         images, fields = draw(count, self.side, (self.seed, stream))

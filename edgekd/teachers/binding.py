@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.students.heads.deployed import Decoder
 from edgekd.students.heads.many import raw_names
 from edgekd.tasks._protocol import HeadSpec, Rows, Score, Task, TaskSpec
@@ -20,7 +20,7 @@ from edgekd.teachers.packing import Packing, packing_in, unpacked
 
 __all__ = ["bind", "rated"]
 
-_RATED = 512
+_RATED, _MOST_AT_ONCE = 512, 64
 
 
 def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
@@ -34,7 +34,7 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     try:
         answers = bound.logits(probe)
     except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ConfigurationError.one(
             f"teacher `{bound.name}` can't take this task's {spec.input.what} {spec.input.shape}: {reason}",
             "give a teacher for this input, or its `resize`",
@@ -94,7 +94,7 @@ def rated(teacher: Teacher, task: Task) -> Score | None:
     if not heads:
         return None
     part, answers = spec.but(head=heads[0], more=heads[1:]), []
-    at_once = samples_at_once(teacher, spec.input)
+    at_once = min(_MOST_AT_ONCE, samples_at_once(teacher, spec.input))
     for start in range(0, len(chosen), at_once):
         batch = torch.from_numpy(split.inputs[chosen[start : start + at_once]]).float()
         rows = teacher.logits(batch)

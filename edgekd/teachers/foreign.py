@@ -11,13 +11,13 @@ from pydantic import PositiveInt, PrivateAttr, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.errors import ConfigurationError, MissingError
+from edgekd.errors import ConfigurationError, MissingError, first_line
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students.outputs import described, logits_in
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import check_pair, normalised
 
-__all__ = ["ForeignTeacher", "Normal", "first_line", "in_raw_units", "needed"]
+__all__ = ["ForeignTeacher", "Normal", "in_raw_units", "needed"]
 
 Normal = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation in raw units, one value or one a channel."""
@@ -152,8 +152,3 @@ def needed(package: str, extra: str) -> Any:
         raise MissingError(
             f"the package `{package}`, which a teacher of kind `{extra}` needs, can't be imported: {reason}", install
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's error message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

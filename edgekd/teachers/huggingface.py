@@ -16,11 +16,11 @@ from typing import Any, Self
 from pydantic import PrivateAttr, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.records import digest_file
 from edgekd.students.weights import state_digest
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers.foreign import ForeignTeacher, Normal, first_line, in_raw_units, needed
+from edgekd.teachers.foreign import ForeignTeacher, Normal, in_raw_units, needed
 
 __all__ = ["HuggingfaceTeacher"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr, model_validator
 
-from edgekd.errors import ConfigurationError, MissingError
-from edgekd.teachers.foreign import first_line, needed
+from edgekd.errors import ConfigurationError, MissingError, first_line
+from edgekd.teachers.foreign import needed
 from edgekd.teachers.model_file import ModelFile, check_shape
 
 __all__ = ["KerasTeacher"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.errors import ConfigurationError, UnknownName, first_line
 from edgekd.external_weights import external_files
 from edgekd.records import digest_file
 from edgekd.teachers.model_file import ModelFile, check_shape
@@ -80,7 +80,7 @@ class OnnxTeacher(ModelFile):
             answers: NDArray[Any] = self._session.run([output], {entry: fed})[0]
         except Exception as error:  # the runtime's own errors have no common base
             raise ConfigurationError.one(
-                f"teacher `{self.name}` can't take {fed.dtype} {fed.shape}: {str(error).splitlines()[0]}",
+                f"teacher `{self.name}` can't take {fed.dtype} {fed.shape}: {first_line(error)}",
                 "check `layout` and the task's images",
             ) from error
         return answers
@@ -97,7 +97,7 @@ def _opened(file: Path) -> Any:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors have no common base
         raise ConfigurationError.one(
-            f"{file} can't be loaded by ONNX Runtime: {str(error).splitlines()[0]}", "export the model again"
+            f"{file} can't be loaded by ONNX Runtime: {first_line(error)}", "export the model again"
         ) from error
     if len(session.get_inputs()) != 1:
         inputs = ", ".join(entry.name for entry in session.get_inputs())

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.teachers.foreign import first_line
+from edgekd.errors import ConfigurationError, UnknownName, first_line
 
 __all__ = ["Port", "TfliteGraph"]
 

@@ -14,11 +14,11 @@ from pydantic import PrivateAttr, model_validator
 from torch import Tensor, nn
 
 from edgekd.code_references import ExistingFile
-from edgekd.errors import ConfigurationError, nearest_name
+from edgekd.errors import ConfigurationError, first_line, nearest_name
 from edgekd.records import digest_file
 from edgekd.students.weights import load_weights, read_weights, state_digest
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers.foreign import ForeignTeacher, Normal, first_line, in_raw_units, needed
+from edgekd.teachers.foreign import ForeignTeacher, Normal, in_raw_units, needed
 
 __all__ = ["TimmTeacher"]
 

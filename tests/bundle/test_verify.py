@@ -17,7 +17,7 @@ from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS
 from edgekd.bundle.samples import SAMPLES, Samples, samples_bytes
 from edgekd.bundle.verify import VerifyLine, VerifyReport, read_certificate, verify_bundle
-from edgekd.bundle.write import _copy_model, _files
+from edgekd.bundle.write import _files, copy_model
 from edgekd.devices._protocol import Load, Outcome
 from edgekd.errors import ConfigurationError, MissingError, UsageError
 from edgekd.measure.figures import file_figures
@@ -225,7 +225,7 @@ def test_weights_outside_an_onnx_file_come_along_and_need_a_hash(certificate: Ce
     draft.mkdir()
     for name in (PREPROCESS, SAMPLES):
         (draft / name).touch()
-    model = _copy_model(artefact, draft)
+    model = copy_model(artefact, draft)
     assert Artefact.of(draft / model).sha256 == artefact.sha256
     for name in ("README.md", "example.py"):
         (draft / name).touch()

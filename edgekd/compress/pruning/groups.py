@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from edgekd.compress.pruning.cuts import Cut, channels_of, scores_of, silence, take_away
+from edgekd.errors import first_line
 from edgekd.students.traced import MODEL_ERRORS
 from edgekd.tasks._protocol import InputSpec
 
@@ -60,7 +61,7 @@ def find_groups(model: nn.Module, given: InputSpec) -> tuple[list[ChannelGroup],
     try:
         graph = _Graph(followed, probe)
     except MODEL_ERRORS as error:  # raised by the model's code or by tracing
-        return [], [LeftOut(name, f"the model can't be traced: {_first_line(error)}") for name in makers]
+        return [], [LeftOut(name, f"the model can't be traced: {first_line(error)}") for name in makers]
     proposed: list[ChannelGroup] = []
     reasons: dict[str, str] = {}
     seen: set[str] = set()
@@ -147,7 +148,7 @@ class _Graph:
             recurrent = [name for name, module in self._modules.items() if isinstance(module, nn.RNNBase)]
             if recurrent:  # its steps are no operators that indices can be followed through
                 return group, f"`{recurrent[0]}` is a recurrent layer, and stays whole"
-            return group, f"its channels can't be traced through the model: {_first_line(error)}"
+            return group, f"its channels can't be traced through the model: {first_line(error)}"
         norms = [dep.target.module for dep, _ in found if isinstance(dep.target.module, nn.GroupNorm)]
         multiple = math.lcm(1, *(norm.num_groups for norm in norms))
         if norms and multiple == channels:
@@ -251,7 +252,7 @@ class _Trial:
             with torch.no_grad():
                 found, expected = (pytree.tree_leaves(model(self._probe)) for model in (pruned, masked))
         except MODEL_ERRORS as error:  # raised by a model's code on unexpected channels
-            return f"the model fails without some of its channels: {_first_line(error)}"
+            return f"the model fails without some of its channels: {first_line(error)}"
         if [one.shape for one in found] != [other.shape for other in expected]:
             return "its channels are the model's output"
         if exactly and not all(map(_are_close, found, expected)):
@@ -266,11 +267,6 @@ def _are_close(found: Tensor, expected: Tensor) -> bool:
 def _counts_channels(model: nn.Module, group: ChannelGroup) -> bool:
     """Return whether a normalisation over channels includes the group's."""
     return any(isinstance(model.get_submodule(cut.layer), (nn.LayerNorm, nn.GroupNorm)) for cut in group.cuts)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _is_maker(module: object) -> bool:

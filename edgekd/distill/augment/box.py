@@ -11,10 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from edgekd.distill.augment.random import uniform
 
-__all__ = ["Areas", "Aspects", "inside", "sides"]
+__all__ = ["Areas", "Aspects", "ascending", "inside", "sides"]
 
 
-def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+def ascending(value: tuple[float, float]) -> tuple[float, float]:
+    """Validate a range. Raises PydanticCustomError where its ends are exchanged."""
     if value[0] > value[1]:
         raise PydanticCustomError("range", "should be [lowest, highest]")
     return value
@@ -22,9 +23,9 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0)]
-Areas = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
+Areas = Annotated[tuple[_Share, _Share], AfterValidator(ascending)]
 """Lowest and highest share of the image's area."""
-Aspects = Annotated[tuple[_Ratio, _Ratio], AfterValidator(_ascending)]
+Aspects = Annotated[tuple[_Ratio, _Ratio], AfterValidator(ascending)]
 """Lowest and highest width over height."""
 
 

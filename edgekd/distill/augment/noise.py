@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, PositiveFloat, model_valid
 from pydantic_core import PydanticCustomError
 
 from edgekd.distill.augment._protocol import Bound, PixelAugmentation
+from edgekd.distill.augment.box import ascending
 from edgekd.distill.augment.random import many_normals, uniform
 from edgekd.distill.augment.raw import per_sample, rounded, sample_variances
 
@@ -21,12 +22,6 @@ __all__ = ["Noise"]
 
 def _one_as_both(value: Any) -> Any:
     return (value, value) if isinstance(value, int | float) else value
-
-
-def _ascending(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise PydanticCustomError("range", "should be [lowest, highest]")
-    return value
 
 
 class Noise(PixelAugmentation, Bound):
@@ -42,7 +37,7 @@ class Noise(PixelAugmentation, Bound):
     moves: ClassVar[bool] = False
 
     share: PositiveFloat | None = None
-    snr_db: Annotated[tuple[float, float], AfterValidator(_ascending), BeforeValidator(_one_as_both)] | None = None
+    snr_db: Annotated[tuple[float, float], AfterValidator(ascending), BeforeValidator(_one_as_both)] | None = None
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import fx
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.students.graph import Traced, is_decoding, is_tensor, operator_of, spec_of
 
@@ -38,7 +38,7 @@ def float_model(traced: Traced) -> onnx.ModelProto:
         with _copying(traced.program.graph):
             program = torch.onnx.export(traced.program, dynamo=True, verbose=False)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = first_line(error.__cause__ or error)
         raise ConfigurationError.one(
             f"the {traced.student.family} student can't be written as ONNX: {reason}",
             "use operators of ONNX opset 20 in its forward pass, or another format",

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekd.errors import ConfigurationError
+from edgekd.errors import ConfigurationError, first_line
 from edgekd.export.encoded import float_nodes
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.export.tflite.barriers import Guarded, remove_barriers
@@ -80,7 +80,7 @@ def convert_body(traced: Traced, batch: int | Literal["dynamic"], apart: frozens
             ordered = _InOrder(whole).eval()
             data = converted(litert_torch.to_channel_last_io(ordered, args=[0]).eval())
     except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ConfigurationError.one(
             f"the {traced.student.family} student can't be written as TFLite: {reason}",
             "use an operator that LiteRT has, or another format",

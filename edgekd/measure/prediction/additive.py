@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from edgekd.ir.space import Arch, Axis
+from edgekd.measure.memory import least_squares
 from edgekd.records import Record
 from edgekd.students.supernet.block_costs import DEPTHWISE, BlockCost, Cost, Table, ranks_of
 
@@ -141,13 +141,8 @@ def _design(form: _Form, block_costs: Sequence[BlockCost], axes: Sequence[Axis],
 
 
 def _solved(design: Floats, times: Floats, weights: Floats) -> Floats:
-    """Non-negative least squares of the weighted relative residuals, every column scaled to the same length."""
-    scaled = design * (weights / times)[:, None]
-    lengths = np.linalg.norm(scaled, axis=0)
-    lengths[lengths == 0] = 1.0
-    found, _ = nnls(scaled / lengths, weights)
-    solved: Floats = found / lengths
-    return solved
+    """Non-negative least squares of the weighted relative residuals."""
+    return least_squares(design * (weights / times)[:, None], weights)
 
 
 def _errors(design: Floats, times: Floats, weights: Floats) -> Floats:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from edgekd.ir.kernels import Kernel, Kernels, prepares_image
+from edgekd.measure.memory import least_squares
 from edgekd.store.predicted import Costs
 
 __all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_kind", "kernel_sort", "refit_costs"]
@@ -72,7 +72,7 @@ def _best(
     owner = np.repeat(np.arange(len(networks)), [len(network) for network in networks])
     best: tuple[float, _Candidate, Floats] | None = None
     for candidate in _candidates(forms, every, owner, len(networks), prior):
-        solved = _solved(candidate.design, times)
+        solved = least_squares(candidate.design / times[:, None], np.ones(len(times)))  # of relative residuals
         error = _left_out(candidate.design, times, solved)
         if best is None or error < best[0]:
             best = error, candidate, solved
@@ -163,16 +163,6 @@ def _candidates(
         sums = [np.bincount(owner, values, networks) for values in columns.values()]
         found.append(_Candidate("all kernels alike", 1, ("macs",), np.column_stack([np.zeros(networks), *sums])))
     return found
-
-
-def _solved(design: Floats, times: Floats) -> Floats:
-    """Non-negative least squares of the relative residuals, every column scaled to the same length."""
-    scaled = design / times[:, None]
-    lengths = np.linalg.norm(scaled, axis=0)
-    lengths[lengths == 0] = 1.0
-    found, _ = nnls(scaled / lengths, np.ones(len(times)))
-    solved: Floats = found / lengths
-    return solved
 
 
 def _left_out(design: Floats, times: Floats, solved: Floats) -> float:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import Figure, find_figure
-from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_of
 from edgekd.search.budget import Budget
@@ -128,10 +127,8 @@ class TableFiller:
     def _measure(
         self, deployment: Deployment, archs: Sequence[Arch], before: int, total: int
     ) -> tuple[DeploymentObservation, ...]:
-        plan = CompressionPlan(precision=deployment.precision)
-        family = self.run.header.family
         measured, _ = self.bench.measure(
-            [Candidate(family=family, arch=arch, plan=plan, backend=deployment.backend) for arch in archs],
+            [deployment.candidate(self.run.header.family, arch) for arch in archs],
             self.plan.measure,
             progress=lambda what, done, of: self.events.progress("latencies", before, total, f"{what} {done}/{of}"),
             stop=lambda: stop_if_asked(self.events),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, Progress
 from edgekd.events import Events, stop_if_asked
-from edgekd.evidence import EvidenceKind, Figure
+from edgekd.evidence import Figure, accuracy_of
 from edgekd.export.integer import FLOAT_OPERATORS, float_figure
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
@@ -76,14 +76,8 @@ def accuracy_figure(finalist: FinalistRecord) -> Figure | None:
     subject = finalist.artefact.sha256 if finalist.artefact else finalist.student
     if accuracy is None or subject is None:
         return None
-    return Figure(
-        metric="accuracy",
-        value=accuracy.value,
-        unit="",
-        kind=EvidenceKind.MEASURED,
-        subject=subject,
-        method=f"{accuracy.method}, {accuracy.split} split, {accuracy.samples} samples, by {accuracy.kind.value}",
-    )
+    method = f"{accuracy.method}, {accuracy.split} split, {accuracy.samples} samples, by {accuracy.kind.value}"
+    return accuracy_of(accuracy.value, subject, method)
 
 
 @dataclass(frozen=True)

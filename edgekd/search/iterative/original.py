@@ -14,7 +14,6 @@ from edgekd.devices._protocol import MeasurePlan
 from edgekd.events import Events, stop_if_asked
 from edgekd.evidence import AccuracyKind, find_figure
 from edgekd.ir.numerics import Precision
-from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.measure.figures import figures_for_limits, figures_of
 from edgekd.search._protocol import EstimateContext
 from edgekd.search.accuracy.scoring import score_student
@@ -100,24 +99,16 @@ class Original:
         stop_if_asked(self.events)
         student = new_student(self.context.family, arch, self.context.task.spec, self.context.seed)
         accuracy = score_student(student, self.context.task, AccuracyKind.TORCH, "as it came")
-        backends = list(dict.fromkeys(deployment.backend for deployment in self.plan.deployments))
+        backends = dict.fromkeys(deployment.backend for deployment in self.plan.deployments)
+        deployments = [Deployment(backend=backend, precision=Precision.FLOAT32) for backend in backends]
         measured, _ = self.bench.measure(
-            [
-                Candidate(
-                    family=self.run.header.family,
-                    arch=arch,
-                    plan=CompressionPlan(precision=Precision.FLOAT32),
-                    backend=backend,
-                )
-                for backend in backends
-            ],
+            [deployment.candidate(self.run.header.family, arch) for deployment in deployments],
             self._careful(self.plan),
             progress=lambda what, done, total: self.events.progress("own model", done, total, what),
             stop=lambda: stop_if_asked(self.events),
         )
         observations = tuple(
-            observation_of(Deployment(backend=backend, precision=Precision.FLOAT32), result)
-            for backend, result in zip(backends, measured, strict=True)
+            observation_of(deployment, result) for deployment, result in zip(deployments, measured, strict=True)
         )
         record = OriginalRecord(
             arch=arch,

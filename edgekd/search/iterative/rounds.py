@@ -22,7 +22,7 @@ from edgekd.artefacts import Backend
 from edgekd.devices._protocol import DeviceSession, MeasurePlan
 from edgekd.errors import ConfigurationError, NothingFits
 from edgekd.events import Events, stop_if_asked
-from edgekd.evidence import AccuracyKind, EvidenceKind, Figure, find_figure
+from edgekd.evidence import AccuracyKind, accuracy_of, find_figure
 from edgekd.export.converter import Converter
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
@@ -232,14 +232,8 @@ class _Rounds:
         return plain.key, score_student(ready, self.project.task, AccuracyKind.TORCH, words)
 
     def _observation(self, backend: Backend, measured: Measured, accuracy: Accuracy, key: Digest) -> RoundObservation:
-        scored = Figure(
-            metric="accuracy",
-            value=accuracy.value,
-            unit="",
-            kind=EvidenceKind.MEASURED,
-            subject=key,
-            method=f"{accuracy.method}, {accuracy.split} split, {accuracy.samples} samples, by {accuracy.kind.value}",
-        )
+        method = f"{accuracy.method}, {accuracy.split} split, {accuracy.samples} samples, by {accuracy.kind.value}"
+        scored = accuracy_of(accuracy.value, key, method)
         figures = (*measured.figures, scored) if measured.figures else ()
         artefact = measured.conversion.artefact
         return RoundObservation(

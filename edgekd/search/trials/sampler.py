@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import NonNegativeInt
 
-from edgekd.ir.plan import Candidate, CompressionPlan
+from edgekd.ir.plan import Candidate
 from edgekd.ir.space import Arch, Choice, Space
 from edgekd.records import Record
 from edgekd.search._protocol import Knowledge
@@ -46,7 +46,7 @@ class RandomSampler(Record):
         if not untried:
             return None
         index, deployment = untried[int(np.random.default_rng(seed).integers(len(untried)))]
-        return _candidate(knowledge, knowledge.plan.space.at(index), deployment)
+        return deployment.candidate(knowledge.family, knowledge.plan.space.at(index))
 
 
 class TpeSampler(Record):
@@ -83,7 +83,7 @@ class TpeSampler(Record):
         best = min(
             untried, key=lambda pair: (distances[pair[0]] + (deployments.index(pair[1]) != wanted.deployment), pair[0])
         )
-        return _candidate(knowledge, space.at(best[0]), best[1])
+        return best[1].candidate(knowledge.family, space.at(best[0]))
 
 
 class DifferentiableSampler(Record):
@@ -100,7 +100,7 @@ class DifferentiableSampler(Record):
         index = next_of(knowledge)
         if index is None or knowledge.ranking is None:
             return None
-        return _candidate(knowledge, knowledge.plan.space.at(index), knowledge.ranking.deployment)
+        return knowledge.ranking.deployment.candidate(knowledge.family, knowledge.plan.space.at(index))
 
 
 class _Wanted(NamedTuple):
@@ -176,7 +176,7 @@ def _largest(knowledge: Knowledge) -> Candidate | None:
     for deployment in sorted(knowledge.deployments, key=lambda each: -knowledge.affordable.get(each, 1.0)):
         index = _largest_on(knowledge, deployment) if deployment not in tried else None
         if index is not None:
-            return _candidate(knowledge, knowledge.plan.space.at(index), deployment)
+            return deployment.candidate(knowledge.family, knowledge.plan.space.at(index))
     return None
 
 
@@ -208,12 +208,3 @@ def _untried(knowledge: Knowledge) -> Iterator[tuple[int, Deployment]]:
 def _params(space: Space, arch: Arch) -> dict[str, int | str]:
     existing = [(axis, arch[axis.name]) for axis in space.axes if axis.name in arch]
     return {axis.name: choice if isinstance(choice, str) else axis.choices.index(choice) for axis, choice in existing}
-
-
-def _candidate(knowledge: Knowledge, arch: Arch, deployment: Deployment) -> Candidate:
-    return Candidate(
-        family=knowledge.family,
-        arch=arch,
-        plan=CompressionPlan(precision=deployment.precision),
-        backend=deployment.backend,
-    )

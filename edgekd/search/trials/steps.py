@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from edgekd.errors import MissingError
 from edgekd.events import Events, stop_if_asked
 from edgekd.ir.numerics import Precision
-from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search._protocol import StaticAnalyser
 from edgekd.search.budget import Budget
@@ -158,15 +157,7 @@ class FirstSteps:
             Deployment(backend=deployment.backend, precision=Precision.FLOAT32) for deployment in deployments
         } & set(self.plan.deployments)
         batch = [deployment for deployment in self.plan.deployments if deployment in deployments or deployment in plain]
-        candidates = [
-            Candidate(
-                family=self.run.header.family,
-                arch=arch,
-                plan=CompressionPlan(precision=deployment.precision),
-                backend=deployment.backend,
-            )
-            for deployment in batch
-        ]
+        candidates = [deployment.candidate(self.run.header.family, arch) for deployment in batch]
         measured, noise = self.bench.measure(
             candidates,
             self.plan.measure.but(profile=number == 0),  # every backend's extreme precisions run on this one

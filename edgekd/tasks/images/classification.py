@@ -18,17 +18,14 @@ from pydantic import (
     BeforeValidator,
     Field,
     PositiveInt,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from edgekd.code_references import ExistingFile
 from edgekd.errors import ConfigurationError
-from edgekd.records import Record
+from edgekd.records import Extended
 from edgekd.tasks._protocol import (
     HeadSpec,
     InputSpec,
@@ -37,12 +34,10 @@ from edgekd.tasks._protocol import (
     Rows,
     Score,
     SoundSpec,
-    Split,
-    SplitName,
-    SplitSizes,
     TaskSpec,
 )
 from edgekd.tasks.arrays import Layout, images_of
+from edgekd.tasks.carved import CarvedTask
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.metrics.heads import metric_name, score_heads
 from edgekd.tasks.npz import array_names, read_array
@@ -62,7 +57,7 @@ Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
 """One number, or one for each channel."""
 
 
-class Images(Record):
+class Images(CarvedTask):
     """Options shared by tasks of labelled images.
 
     ``validation`` is the share of training images carved out if the data has no validation images. ``calibration`` and
@@ -82,8 +77,6 @@ class Images(Record):
     per_channel: bool = False
     flip: bool = False
     labels: tuple[str, ...] = ()
-    _carved: CarvedImages | None = PrivateAttr(None)
-    _spec: TaskSpec | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
@@ -92,22 +85,6 @@ class Images(Record):
         if self.std is not None and min(self.std, default=0.0) <= 0:
             raise ValueError("std must be above zero, in raw units")
         return self
-
-    @property
-    def spec(self) -> TaskSpec:
-        """Input, head, metric and the data's identity. Raises ConfigurationError for unexpected arrays."""
-        if self._spec is None:
-            self._spec = self._described()
-        return self._spec
-
-    @property
-    def sizes(self) -> SplitSizes:
-        """Number of samples in each split."""
-        return self._data.sizes
-
-    def split(self, name: SplitName) -> Split:
-        """Return one split, the same on every machine."""
-        return self._data.split(name)
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
         """Return top-1 of outputs (N, classes), or the metric of a multilabel or regression head.
@@ -120,9 +97,17 @@ class Images(Record):
     def _title(self) -> str:
         """Return the task's name."""
 
-    @abstractmethod
-    def _carve(self) -> CarvedImages:
-        """Return all images in their four splits."""
+    def _parted(self, train: LabelledImages, validation: LabelledImages, test: LabelledImages) -> CarvedImages:
+        """Return the four splits of samples in three parts."""
+        return CarvedImages(
+            what=self._title(),
+            train=train,
+            test=lambda: test,
+            validation=validation,
+            validation_fraction=self.validation,
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
 
     def _names(self) -> tuple[str, ...]:
         return self.labels
@@ -213,19 +198,15 @@ class Images(Record):
         return HeadSpec(classes=classes, labels=names)
 
 
-class ArrayImages(Images):
+class ArrayImages(Images, Extended):
     """Options shared by tasks whose images are arrays x_train, y_train and so on.
 
     ``invariant``: regression labels stay valid if an augmentation moves pixels.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"invariant"})
     layout: Layout = "auto"
     invariant: bool = False
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit ``invariant`` if it is false, so that older tasks keep their serialization."""
-        return {name: value for name, value in handler(self).items() if name != "invariant" or value}
 
     @abstractmethod
     def _source(self) -> str:

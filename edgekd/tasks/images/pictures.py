@@ -14,10 +14,9 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt, PrivateAttr
+from pydantic import Field, PositiveInt
 
 from edgekd.errors import ConfigurationError
-from edgekd.records import Record
 from edgekd.tasks._protocol import (
     HeadSpec,
     InputSpec,
@@ -25,11 +24,9 @@ from edgekd.tasks._protocol import (
     PictureSpec,
     Rows,
     Score,
-    Split,
-    SplitName,
-    SplitSizes,
     TaskSpec,
 )
+from edgekd.tasks.carved import CarvedTask
 from edgekd.tasks.images.classification import Values
 from edgekd.tasks.images.decoding import framed, opened, picture_bytes
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
@@ -57,7 +54,7 @@ class Annotation:
     mask: NDArray[np.uint8] | None = None  # (H, W), classes; None where the task has no such head
 
 
-class Pictures(Record):
+class Pictures(CarvedTask):
     """Options shared by tasks of annotated pictures.
 
     ``size`` is height and width in pixels. ``mean`` and ``std`` are in raw units; by default they are computed from the
@@ -72,37 +69,22 @@ class Pictures(Record):
     std: Values | None = None
     flip: bool = True
     objects: Annotated[int, Field(ge=1, le=1000)] = 100
-    _carved: CarvedImages | None = PrivateAttr(None)
-    _spec: TaskSpec | None = PrivateAttr(None)
 
-    @property
-    def spec(self) -> TaskSpec:
-        """Input, heads, metric and the data's identity. Raises ConfigurationError for unexpected files."""
-        if self._spec is None:
-            heads = self._heads()
-            mean, std = self.mean, self.std
-            if mean is None or std is None:
-                mean, std = statistics(self.split("train").inputs, per_channel=False)
-            self._spec = TaskSpec(
-                name=self._title(),
-                kind=self._kind(),
-                input=InputSpec(shape=(3, *self.size), mean=mean, std=std, picture=self._picture),
-                head=heads[0],
-                more=heads[1:],
-                metric=MetricSpec(name=metric_name(heads)),
-                data=self._data.data,
-                flip=self.flip,
-            )
-        return self._spec
-
-    @property
-    def sizes(self) -> SplitSizes:
-        """Number of samples in each split."""
-        return self._data.sizes
-
-    def split(self, name: SplitName) -> Split:
-        """Return one split, the same on every machine."""
-        return self._data.split(name)
+    def _described(self) -> TaskSpec:
+        heads = self._heads()
+        mean, std = self.mean, self.std
+        if mean is None or std is None:
+            mean, std = statistics(self.split("train").inputs, per_channel=False)
+        return TaskSpec(
+            name=self._title(),
+            kind=self._kind(),
+            input=InputSpec(shape=(3, *self.size), mean=mean, std=std, picture=self._picture),
+            head=heads[0],
+            more=heads[1:],
+            metric=MetricSpec(name=metric_name(heads)),
+            data=self._data.data,
+            flip=self.flip,
+        )
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
         """Return the head's own metric, or the mean of several."""
@@ -129,19 +111,16 @@ class Pictures(Record):
         """Conversion without rotation: boxes and masks are in the file's own coordinates."""
         return PictureSpec(size=self.size, fit="stretch", orientation="stored")
 
-    @property
-    def _data(self) -> CarvedImages:
-        if self._carved is None:
-            self._carved = CarvedImages(
-                what=self._title(),
-                train=self._read("train"),
-                test=lambda: self._read("test"),
-                validation=None,
-                validation_fraction=self.validation,
-                calibration_count=self.calibration,
-                train_limit=self.train_limit,
-            )
-        return self._carved
+    def _carve(self) -> CarvedImages:
+        return CarvedImages(
+            what=self._title(),
+            train=self._read("train"),
+            test=lambda: self._read("test"),
+            validation=None,
+            validation_fraction=self.validation,
+            calibration_count=self.calibration,
+            train_limit=self.train_limit,
+        )
 
     def _read(self, part: str) -> LabelledImages:
         annotations, heads = self._annotations(part), self._heads()

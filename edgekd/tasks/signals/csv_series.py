@@ -126,16 +126,8 @@ class CsvSeries(Images):
         return read_series(self.file, Columns(self.values, self.label, self.series, self.split_column))
 
     def _carve(self) -> CarvedImages:
-        read = self._ready().parts
-        return CarvedImages(
-            what=self._title(),
-            train=read["train"],
-            test=lambda: read["test"],
-            validation=read["validation"],
-            validation_fraction=self.validation,
-            calibration_count=self.calibration,
-            train_limit=self.train_limit,
-        )
+        parts = self._ready().parts
+        return self._parted(parts["train"], parts["validation"], parts["test"])
 
     def _ready(self) -> _Read:
         if self._read is None:
