@@ -27,6 +27,7 @@ from edgekd.teachers._protocol import Teacher
 
 __all__ = [
     "FLOAT_WEIGHTS",
+    "CutsEpochs",
     "DrawsImages",
     "Prepares",
     "Quantizes",
@@ -105,6 +106,15 @@ class Trains(Protocol):
 
     def shortened(self, epochs: int) -> Stage:
         """Return a stage of at most ``epochs`` epochs that ranks students about as this one does."""
+        ...
+
+
+@runtime_checkable
+class CutsEpochs(Protocol):
+    """Stage that can do with less time and stay the same stage; another one is `shortened`."""
+
+    def cut_to(self, share: float) -> Stage:
+        """Return the same stage with this share of its epochs, at least one of each training."""
         ...
 
 

@@ -231,8 +231,8 @@ class _SupernetTraining:
         shares, bits = self._shares(last)
         return SupernetPoint(
             epoch=epoch.number,
-            loss=epoch.losses["loss"] / len(self.learnt),
-            held_out_loss=None if held is None else held / moved / (len(self.held_out) / len(self.choosing)),
+            loss=epoch.losses["loss"] / sum(map(len, self.learning)),
+            held_out_loss=None if held is None else held / moved / (sum(map(len, self.choosing)) / len(self.choosing)),
             temperature=self._temperature(last),
             open_bits=bits,
             shares=shares,

@@ -17,7 +17,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -228,6 +228,10 @@ class Distill(Record):
     def plain(self, **changes: Any) -> Distill:
         """Return plain `distill` with the same options, and some changed."""
         return Distill.model_validate({**{name: getattr(self, name) for name in Distill.model_fields}, **changes})
+
+    def cut_to(self, share: float) -> Self:
+        """Return the same stage with this share of its epochs, at least one."""
+        return self.but(epochs=max(1, round(share * self.epochs)))
 
     def shortened(self, epochs: int) -> Distill:
         """Return the same stage with at most ``epochs`` epochs."""

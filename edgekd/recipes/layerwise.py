@@ -123,6 +123,10 @@ class Layerwise(Distill):
         blocks = len(loss.points) if isinstance(loss.points, tuple) else _BLOCKS
         return self.epochs * blocks + (self.join.epochs if self.join else 0)
 
+    def cut_to(self, share: float) -> Layerwise:
+        """Return the same stage with this share of its epochs, for each block and for ``join``."""
+        return super().cut_to(share).but(join=None if self.join is None else self.join.cut_to(share))
+
     def shortened(self, epochs: int) -> Layerwise:
         """Return a short training: few epochs for each block; ``join`` is shortened like any other stage."""
         join = None if self.join is None else self.join.shortened(epochs)

@@ -15,7 +15,7 @@ from edgekd.ir.backends import formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED, precisions_of
 from edgekd.records import Record
-from edgekd.stages import DrawsImages, Quantizes, Stage, Trains
+from edgekd.stages import CutsEpochs, DrawsImages, Quantizes, Stage, Trains
 from edgekd.store.records import Deployment, ProposalsRecord
 from edgekd.targets.target import Target
 
@@ -82,7 +82,12 @@ def shortened(recipe: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
 
 def shortened_to(recipe: Sequence[Stage], share: float) -> tuple[Stage, ...]:
     """Return the recipe with every stage cut to this share of its epochs, at least one."""
-    return tuple(_shortened(stage, max(1, round(share * _epochs(stage)))) for stage in recipe)
+    return tuple(
+        stage.cut_to(share)
+        if isinstance(stage, CutsEpochs)
+        else _shortened(stage, max(1, round(share * _epochs(stage))))
+        for stage in recipe
+    )
 
 
 def cut_to_time(recipe: Sequence[Stage], ended: ProposalsRecord | None) -> tuple[Stage, ...]:

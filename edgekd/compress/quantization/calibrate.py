@@ -171,7 +171,8 @@ def _error(values: NDArray[np.float64], counts: NDArray[np.float64], encoding: E
     back = (np.clip(np.rint(values / scale) + zero, low, high) - zero) * scale
     clipped = (values < (low - zero) * scale) | (values > (high - zero) * scale)
     # inside, rounding's own variance: bins are too few to see it, and zero, the commonest value, is exact
-    error = np.where(clipped, (values - back) ** 2, np.where(values == 0, 0.0, scale**2 / 12))
+    zeros = np.abs(values) < 0.51 * (values[1] - values[0])  # the bin that holds zero, of which values are the centres
+    error = np.where(clipped, (values - back) ** 2, np.where(zeros, 0.0, scale**2 / 12))
     return float((counts * error).sum())
 
 

@@ -94,6 +94,10 @@ class Quantize(Extended):
         """Number of training epochs."""
         return self.train.passes if self.train is not None else 0
 
+    def cut_to(self, share: float) -> Quantize:
+        """Return the same stage with this share of its epochs of training."""
+        return self.but(train=self.train.cut_to(share)) if self.train is not None else self
+
     def shortened(self, epochs: int) -> Quantize:
         """Return the same stage with at most ``epochs`` epochs of training."""
         return self.but(train=self.train.shortened(epochs)) if self.train is not None else self

@@ -44,29 +44,31 @@ class Recalibrate(Record):
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Return a copy with new statistics. Raises Interrupted."""
-        module = copy.deepcopy(student.module)
+        module, spec = copy.deepcopy(student.module), student.task.input
         norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
         counted = [norm for norm in norms if norm.track_running_stats]
+        batches = list(self._batches(context)) if counted else []
+        if not batches:  # a variance needs two samples
+            return student
         for norm in counted:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over all batches
             norm.train()
         with torch.no_grad():
-            for batch in self._batches(student, context) if counted else ():
+            for batch in batches:
                 if context.stop():
                     raise Interrupted("stopped while recalibrating", "run the same command again to go on")
-                module(batch)
+                module(batch if spec.text is not None else normalised(batch, spec.mean, spec.std))
         for norm, old in zip(norms, _norms(student.module), strict=True):
             norm.momentum = old.momentum
         return student.but(module=module.eval())
 
-    def _batches(self, student: Student, context: StageContext) -> Iterator[Tensor]:
+    def _batches(self, context: StageContext) -> Iterator[Tensor]:
         train = context.task.split("train")
         inputs = (train if len(train) else context.task.split("calibration")).inputs
         order = np.random.default_rng(context.seed).permutation(len(inputs))[: self.samples]
-        spec = student.task.input
         raw = torch.from_numpy(np.ascontiguousarray(inputs[np.sort(order)]))
-        return (normalised(batch, spec.mean, spec.std) for batch in torch.split(raw, _BATCH) if len(batch) > 1)
+        return (batch for batch in torch.split(raw, _BATCH) if len(batch) > 1)
 
 
 def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

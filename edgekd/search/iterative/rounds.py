@@ -33,7 +33,7 @@ from edgekd.recipes.runner import run_recipe
 from edgekd.records import Digest
 from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import score_student, stage_context
-from edgekd.search.budget import Budget
+from edgekd.search.budget import Budget, training_limit_s
 from edgekd.search.finalists.order import NO_TRIAL, refine_one
 from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.stagewise import Stagewise
@@ -260,7 +260,8 @@ class _Rounds:
         finalists = self.run.finalists()
         if candidate not in [finalist.candidate for finalist in finalists]:
             self.events.line(f"refining   {candidate}")
-            refine_one(self.run, len(finalists) + 1, NO_TRIAL, candidate, trainer, self.events, self.budget)
+            limit_s = training_limit_s(self.plan, (), self.budget)
+            refine_one(self.run, len(finalists) + 1, NO_TRIAL, candidate, trainer, self.events, self.budget, limit_s)
         selection = FinalistSelection(
             self.run, self.plan.certify, self.bench.session, trainer, self.events, self.budget
         )

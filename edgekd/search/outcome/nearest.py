@@ -109,7 +109,7 @@ def _violations_text(violations: Mapping[str, float], tails: Mapping[str, float]
 
 
 def _loosened(limit: Limit, share: float) -> str:
-    bound = limit.bound * (1 + share if limit.upper else 1 - share)
+    bound = limit.bound + (share if limit.upper else -share) * (limit.bound or 1.0)  # as `violations` counts it
     return f"{limit.metric} {'<=' if limit.upper else '>='} {_shown(limit, bound)}"
 
 

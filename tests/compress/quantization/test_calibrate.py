@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekd.artefacts import Backend
-from edgekd.compress.quantization.calibrate import activation_encoding, calibrate
+from edgekd.compress.quantization.calibrate import _range, activation_encoding, calibrate
+from edgekd.compress.quantization.observe import BINS, ObservedRange
 from edgekd.compress.quantization.reference import reference_module
 from edgekd.compress.quantization.weights import weight_encoding
 from edgekd.devices._protocol import Fingerprint
 from edgekd.errors import ConfigurationError, Diverged
 from edgekd.ir.encoding import Encoding
-from edgekd.ir.numerics import Precision
+from edgekd.ir.numerics import A8, Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
@@ -307,6 +308,24 @@ def test_mse_takes_the_range_with_the_least_error_of_all_it_tries() -> None:
     tried = [error(activation_encoding(low * share, high * share)) for share in np.linspace(1.0, 0.4, 61)]
     chosen = calibrate(mine(outlier()), data, Precision.INT8, "mse").annotations.activations["0:conv"]
     assert error(chosen) <= 1.02 * min(tried) < 0.8 * max(tried)
+
+
+def test_mse_counts_zeros_as_exact() -> None:
+    """Behind a ReLU most values are zeros: they are no reason for a finer scale that clips the others."""
+    data = np.random.default_rng(0).standard_normal((200, 2, 8, 8), np.float32)
+    data = np.where(np.random.default_rng(1).random(data.shape) < 0.9, 0, np.abs(data) ** 3).astype(np.float32)
+    high = float(data.max())
+
+    def error(encoding: Encoding) -> float:
+        scale, zero = encoding.scale[0], encoding.zero_point[0]
+        back = (np.clip(np.rint(data / scale) + zero, -128, 127) - zero) * scale
+        return float(((data - back) ** 2).sum())
+
+    counts, _ = np.histogram(data, BINS, (0.0, high))
+    low, chosen = _range(ObservedRange(0.0, high, counts), "mse", 99.99, A8)
+    tried = [error(activation_encoding(0.0, high * share)) for share in np.linspace(1.0, 0.4, 61)]
+    assert low == 0.0
+    assert error(activation_encoding(0.0, chosen)) <= 1.02 * min(tried)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
-from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks._protocol import InputSpec, Split, TextSpec
 
 
 @pytest.fixture
@@ -98,3 +98,34 @@ def test_training_rate_is_timed_as_training_would_compute() -> None:
     finally:
         torch.set_num_threads(before)
     assert set(threads) == {1}
+
+
+def test_without_two_samples_the_statistics_stay(context: StageContext, monkeypatch) -> None:
+    whole, norm = context.task.split, nn.BatchNorm2d(1)
+    norm.running_mean.fill_(9.0)
+    for count in (0, 1):
+        few = replace(whole("train"), inputs=whole("train").inputs[:count], labels=whole("train").labels[:count])
+        monkeypatch.setattr(context.task, "split", lambda _, few=few: few)
+        assert Recalibrate().run(student(context, norm), context).module[0].running_mean.item() == 9.0
+
+
+def test_ids_of_tokens_are_not_normalised(context: StageContext) -> None:
+    class Texts:
+        spec = context.task.spec.but(
+            input=InputSpec(shape=(6,), raw_dtype="int32", text=TextSpec(vocabulary=9, padding=0, tokenizer="0" * 64))
+        )
+
+        def split(self, name: str) -> Split:
+            ids = np.random.default_rng(0).integers(0, 9, (64, 6), np.int32)
+            return Split(name, ids, np.zeros(64, np.int64), "0" * 64)
+
+    task: Any = Texts()
+    layers = nn.Sequential(nn.Embedding(9, 4), Turned(), nn.BatchNorm1d(4)).eval()
+    before = Student(layers, task.spec, "pruned", {}, Arch.of({}))
+    after = Recalibrate().run(before, replace(context, task=task))
+    assert not torch.equal(after.module[2].running_mean, before.module[2].running_mean)
+
+
+class Turned(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(1, 2)

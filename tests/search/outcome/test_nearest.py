@@ -7,9 +7,9 @@ from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
-from edgekd.search.outcome.nearest import nearest_finalists
+from edgekd.search.outcome.nearest import _loosened, nearest_finalists
 from edgekd.store.records import FinalistRecord
-from edgekd.targets.target import Target
+from edgekd.targets.target import Limit, Target
 from edgekd.targets.verdict import judge
 
 TARGET = Target.model_validate(
@@ -68,3 +68,8 @@ def test_a_miss_in_accuracy_counts_like_one_in_time() -> None:
     slow, wrong = finalist(1, (150.0, 140.0, 160.0)), finalist(2, (90.0, 89.0, 91.0), accuracy=0.8)
     lines = nearest_finalists([slow, wrong])
     assert "accuracy 0.8 where accuracy >= 0.9 is asked (fails)" in lines[1]
+
+
+def test_a_bound_of_nothing_is_loosened_by_what_was_found() -> None:
+    limit = Limit(metric="operators.float", bound=0.0, unit="", hard=True, written="operators.float <= 0")
+    assert _loosened(limit, 3.0) == "operators.float <= 3"

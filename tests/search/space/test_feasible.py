@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from edgekd.evidence import EvidenceKind, Figure
-from edgekd.search.space.feasible import violations
+from edgekd.search.space.feasible import p5_budget_us, violations
+from edgekd.store.records import DeploymentsRecord
 from edgekd.targets.target import Target
 
 
@@ -50,3 +53,10 @@ def test_partly_delegated_is_a_violation_where_full_delegation_is_asked() -> Non
     partly = (*FIGURES, figure("delegation", 0.75))
     assert violations(target(delegation="full"), partly, TAILS) == {"delegation": pytest.approx(0.25)}
     assert violations(target(), partly, TAILS) == {}
+
+
+def test_a_throughput_of_nothing_bounds_nothing() -> None:
+    deployments = DeploymentsRecord.model_construct(tail=1.0, tail_p99=None, observations=(), kept=())
+    found = p5_budget_us(target(budgets={"throughput": "0/s"}), deployments)
+    assert found is not None
+    assert found[0] == math.inf
