@@ -237,6 +237,11 @@ def begin(
         raise MissingError("no runtime is installed here", "see what is missing: edgekd doctor")
     if model is None and weights is not None:
         raise UsageError("--weights goes with --model", "for example --model my_model.py:build")
+    if data is not None and (folder / data).is_dir() and folder.resolve().is_relative_to((folder / data).resolve()):
+        raise UsageError(
+            f"{folder.resolve()} is or lies in --data {data}, and the project's runs would be read as data",
+            "go to a folder elsewhere, and give the data's path",
+        )
     words = ""
     if model is None and data is not None:
         from edgekd.tasks.inspect_data import look_at
@@ -374,13 +379,13 @@ def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> s
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
     _check(reference, folder, weights)
-    floats = _has_floats(folder / (data or _ARRAYS))
+    task, floats, texts = _read(folder, data)
     filled = {
         "__MODEL__": _scalar(model),
         "__WEIGHTS__": _scalar(str(weights or _WEIGHTS)),
-        "__TASK__": _read(folder, data),
-        "__NORMAL__": _FLOATS if floats else _PIXELS,
-        "__INPUT__": "float32" if floats else "uint8",
+        "__TASK__": task,
+        "__NORMAL__\n": "" if texts else f"{_FLOATS if floats else _PIXELS}\n",
+        "__INPUT__": "float32" if floats or texts else "uint8",
     }
     return _filled(_OWN, filled)
 
@@ -394,16 +399,21 @@ def _has_floats(data: Path) -> bool:
     return bool(read_array(data, "x_train").dtype.kind == "f")
 
 
-def _read(folder: Path, data: Path | None) -> str:
-    """Task that reads a person's data; arrays may still be missing. Raises as `look_at`."""
+def _read(folder: Path, data: Path | None) -> tuple[str, bool, bool]:
+    """Task that reads a person's data, and whether that is floats, or texts; arrays may still be missing.
+
+    Raises as `look_at`.
+    """
     from edgekd.tasks.inspect_data import look_at, signals_in
 
     path = data or Path(_ARRAYS)
     if path.suffix.lower() == ".npz":
         layout = signals_in(folder / path) if (folder / path).is_file() else None
         arrays = _options({"kind": "image-classification", "data": str(path)}) + "    # " + _ARRAYS_OF
-        return f"{arrays}\n  layout: {layout}" if layout else arrays
-    return _options(look_at(path, folder).task) + "    # height and width that your model takes"
+        return f"{arrays}\n  layout: {layout}" if layout else arrays, _has_floats(folder / path), False
+    seen = look_at(path, folder)
+    sized = "" if seen.signal else "    # height and width that your model takes"
+    return _options(seen.task) + sized, seen.floats, seen.signal == "text"
 
 
 def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:

@@ -46,7 +46,7 @@ def _anchored(path: Path, info: ValidationInfo) -> Path:
         near = nearest_name(full.name, siblings)
         hint = f"; did you mean `{near}`?" if near else ""
         raise PydanticCustomError("no_file", "{reason}", {"reason": f"no such file: {full}{hint}"})
-    return full.resolve()
+    return full.parent.resolve() / full.name  # a link keeps its name: what it points to may have no suffix
 
 
 ExistingFile = Annotated[Path, AfterValidator(_anchored)]
@@ -90,6 +90,8 @@ class CodeReference(Record):
             raise ValueError(f"`{text}` is not a code reference. Write module:function, for example my_model:build")
         if module.endswith(".py"):
             path = Path(module[:-3])
+            if "." in path.name:
+                raise ValueError(f"`{module}` can't be imported: a module's name has no dot but that of .py")
             folder, module = (folder / path).resolve().parent, path.name
         return cls(target=f"{module}:{attribute}", folder=folder.resolve())
 

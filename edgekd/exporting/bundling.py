@@ -51,6 +51,8 @@ def require_replaceable(place: Path, read: Iterable[Path] = ()) -> None:
             raise UsageError(
                 f"{source} lies in {place}, which is replaced whole", "give --output a folder that is new or empty"
             )
+        if source.is_dir() and place.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{place} lies in {source}, and would be read as data", "give --output a folder elsewhere")
     files = [path for path in place.rglob("*") if not path.is_dir()] if place.is_dir() else []
     folders = {path.parent for path in files}
     if place.is_symlink() or not files or not all(_is_exported(folder) for folder in folders):

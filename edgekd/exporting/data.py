@@ -38,6 +38,7 @@ from edgekd.tasks._protocol import (
     TaskSpec,
 )
 from edgekd.tasks.arrays import Layout, images_of
+from edgekd.tasks.class_folders import is_hidden
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.pictures import read_picture
 from edgekd.tasks.inspect_data import holds_texts, look_at
@@ -52,7 +53,7 @@ AGREEMENT = "agreement"
 _IMAGES, _LABELS = ("x", "images", "inputs", "x_test", "x_validation", "x_train"), ("y", "labels")
 _CALIBRATION, _MADE_UP, _MOST_PICTURES = 256, 16, 2000
 
-_SIGNAL_AXES = 2
+_SIGNAL_AXES, _PICTURE_AXES = 2, 3
 _MOST_NAMED = 10  # classes
 _SILENT = SilentEvents()
 
@@ -104,7 +105,7 @@ def task_for(
         raise ConfigurationError.one(
             "no such file or folder", "give an .npz, a .csv, or a folder of pictures or recordings", Place(str(data))
         )
-    if data.is_dir() and (loose := sorted(path for path in data.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)):
+    if data.is_dir() and (loose := _loose_pictures(data)):
         return _loose(module, called, shape, data, loose, mean, std, events)
     if data.is_dir() or data.suffix.lower() == ".csv":
         return _labelled(module, called, shape, data, mean, std, events)
@@ -133,7 +134,14 @@ def task_for(
 
 
 def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[int, ...] | None) -> Layout:
-    """Array layout of a model's input: signals where it takes (N, C, T) and, its input unknown, not (N, 1, H, W)."""
+    """Array layout of a model's input: signals where it takes (N, C, T) and, its input unknown, not (N, 1, H, W).
+
+    Images are told by a known shape: of 2 or 13 channels, arrays alone don't tell which axis those are.
+    """
+    if shape is not None and len(shape) == _PICTURE_AXES and inputs.ndim == 1 + _PICTURE_AXES:
+        if inputs.shape[1:] == shape:
+            return "nchw"
+        return "nhwc" if inputs.shape[1:] == (*shape[1:], shape[0]) else "auto"
     if shape is not None or inputs.ndim != 1 + _SIGNAL_AXES:
         return "nct" if shape is not None and len(shape) == _SIGNAL_AXES else "auto"
     signal = inputs.shape[1:]
@@ -314,6 +322,10 @@ def _labelled(
     return _of_task(module, called, seen.task["kind"], options, normal, events, shape)
 
 
+def _loose_pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not is_hidden(p.name))
+
+
 def _loose(
     module: nn.Module,
     called: str,
@@ -325,7 +337,7 @@ def _loose(
     events: Events,
 ) -> ModelTask:
     """Task of pictures without classes."""
-    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     if folders:
         raise ConfigurationError.one(
             f"{folder} has pictures (`{loose[0].name}`) beside folders (`{folders[0]}`): are the folders classes or "
@@ -334,6 +346,8 @@ def _loose(
         )
     if shape is None:
         raise UsageError("pictures are brought to the model's size, which is not known", "give --input 3x224x224")
+    if len(shape) != _PICTURE_AXES:
+        raise UsageError(f"{folder} holds pictures, and a model's input {shape} is none", "give --input 3x224x224")
     spec = PictureSpec(size=(shape[1], shape[2]), fit="crop", mode="L" if shape[0] == 1 else "RGB")
     taken, pictures = loose[:_MOST_PICTURES], list[NDArray[np.uint8]]()
     for done, path in enumerate(taken):

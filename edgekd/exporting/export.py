@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -303,7 +304,15 @@ class _Export:
             except ParityFailed as error:
                 row = one.row.but(outcome="differs", detail=detail_of(error))
             rows[(one.row.precision, one.row.backend)] = row
+        if any(row.bundle is not None for row in rows.values()):
+            self._forget_others(place, {self._name(one, form) for one in chosen})
         return list(rows.values())
+
+    def _forget_others(self, place: Path, names: Collection[str]) -> None:
+        """Remove what an earlier export with other options left in a format's folder, which is checked to be one."""
+        for other in place.iterdir() if "" not in names and place.is_dir() else ():
+            if other.name not in names:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
 
     def _name(self, one: Made, form: Format) -> str:
         """Subfolder in the format's folder, where that may get several: ``int8``, ``int8-builtin``; else empty."""

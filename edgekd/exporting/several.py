@@ -46,7 +46,7 @@ Shapes = Sequence[tuple[int, ...]]
 def require_taken(module: nn.Module, called: str, shapes: Shapes) -> list[NDArray[np.float32]]:
     """Return random inputs. Raises ConfigurationError if the model takes others, or answers no finite numbers."""
     names = inputs_of(module)
-    if names and len(names) != len(shapes):
+    if names and not len(names) <= len(shapes) <= len(inputs_of(module, optional=True)):
         raise ConfigurationError.one(
             f"`{called}` takes {len(names)} inputs ({', '.join(names)}), and --input has {len(shapes)} shapes",
             "give one an input, in the order of forward, as 3x224x224,4",
@@ -87,9 +87,9 @@ def export_several(
     module = given.module(events.line)
     inputs = require_taken(module, given.called, shapes)
     expected = answers_to(module, inputs)
-    names = inputs_of(module) or [f"input{number}" for number in range(len(shapes))]
+    names = inputs_of(module, optional=True) or [f"input{number}" for number in range(len(shapes))]
     stated = SeveralInputs(
-        inputs=tuple(OneInput(name=name, shape=(1, *shape)) for name, shape in zip(names, shapes, strict=True))
+        inputs=tuple(OneInput(name=name, shape=(1, *shape)) for name, shape in zip(names, shapes, strict=False))
     )
     rows = []
     session = open_device("this-computer", notice=events.notice).open()

@@ -218,11 +218,11 @@ def _require_finite(answers: Sequence[Tensor], called: str) -> None:
         )
 
 
-def inputs_of(module: nn.Module) -> list[str]:
-    """Return the names of required inputs."""
+def inputs_of(module: nn.Module, optional: bool = False) -> list[str]:
+    """Return the names of required inputs, or with the optional ones."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):  # made in C, without a signature: the call itself will fail
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    return [p.name for p in parameters if p.kind in kinds and (optional or p.default is inspect.Parameter.empty)]

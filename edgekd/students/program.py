@@ -304,7 +304,8 @@ _MAKERS: Mapping[str, Callable[[_Layers, fx.Node], nn.Module | None]] = {
 
 
 def _filled(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
-    layer.load_state_dict({name: value for name, value in tensors.items() if value is not None}, strict=False)
+    given = {name: value for name, value in tensors.items() if value is not None}
+    layer.to(next(iter(given.values())).dtype).load_state_dict(given, strict=False)
     return layer
 
 

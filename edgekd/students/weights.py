@@ -40,7 +40,8 @@ def built_module(
     Raises ConfigurationError if the function fails or returns no module, or the weights don't fit or aren't finite.
     """
     function = reference.resolve()
-    with running(reference, "it is called without arguments and must return a torch.nn.Module"):
+    words = "it is called without arguments and must return a torch.nn.Module"
+    with running(reference, words), torch.no_grad():  # what `weight_norm` computes can then be copied
         module = function()
     if not isinstance(module, nn.Module):
         raise ConfigurationError.one(
@@ -79,11 +80,17 @@ def _is_cast(tensor: Tensor) -> bool:
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load a file's weights into a module. Raises ConfigurationError naming missing, extra or misshapen tensors.
 
-    Prefixes of wrappers (``module.`` from DataParallel) are removed; batch counters may be absent.
+    Prefixes of wrappers (``module.`` from DataParallel) are removed. Batch counters, and all but one name of tied
+    weights, may be absent.
     """
     expected = module.state_dict()
     found = _unwrapped(read_weights(path), expected)
-    missing = [name for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    tied = {(one.data_ptr(), one.shape) for name, one in expected.items() if name in found and one.numel()}
+    missing = [
+        name
+        for name, one in expected.items()
+        if name not in found and not name.endswith("num_batches_tracked") and (one.data_ptr(), one.shape) not in tied
+    ]
     extra = [name for name in found if name not in expected]
     shaped = [name for name in expected if name in found and expected[name].shape != found[name].shape]
     problems = []

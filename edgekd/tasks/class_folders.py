@@ -9,11 +9,13 @@ from pathlib import Path
 from edgekd.errors import ConfigurationError
 from edgekd.tasks.labelled_files import Found, Part
 
-__all__ = ["PART_NAMES", "find_classes"]
+__all__ = ["PART_NAMES", "find_classes", "is_hidden"]
 
 PART_NAMES: Mapping[str, Part] = {
     "train": "train",
+    "training": "train",
     "test": "test",
+    "testing": "test",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
@@ -72,9 +74,13 @@ def _of_classes(folder: Path, suffixes: Sequence[str], what: str) -> tuple[list[
             f"lay {what} out as {folder.name}/CLASS/{what[:-1]}{'.jpg' if '.jpg' in suffixes else suffixes[0]}",
         )
     for name, own in classes.items():
-        found = list[Path]()
-        for place, inner, names in os.walk(own, onerror=_raised):
-            inner[:] = sorted(each for each in inner if not each.startswith("."))
+        found, seen = list[Path](), set[str]()
+        for place, inner, names in os.walk(own, onerror=_raised, followlinks=True):
+            if (real := os.path.realpath(place)) in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            inner[:] = sorted(each for each in inner if not is_hidden(each))
             named = [each for each in sorted(names) if _is_of(each, suffixes)]
             found.extend(Path(place) / each for each in named)
             ignored += len(names) - len(named)
@@ -92,12 +98,17 @@ def _raised(error: OSError) -> None:
 
 
 def _folders(folder: Path) -> dict[str, Path]:
-    return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")}
+    return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and not is_hidden(each.name)}
 
 
 def _others(folder: Path) -> list[Path]:
     return [each for each in folder.iterdir() if not each.is_dir()]
 
 
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is none of the data: hidden, or what Python writes beside a module."""
+    return name.startswith(".") or name == "__pycache__"
+
+
 def _is_of(name: str, suffixes: Sequence[str]) -> bool:
-    return not name.startswith(".") and name.lower().endswith(tuple(suffixes))
+    return not is_hidden(name) and name.lower().endswith(tuple(suffixes))

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from edgekd.errors import ConfigurationError, Place, UsageError
 from edgekd.tasks._protocol import Task, TaskSpec
 from edgekd.tasks.arrays import Layout
+from edgekd.tasks.class_folders import is_hidden
 from edgekd.tasks.images.classification import ImageClassification
 from edgekd.tasks.images.csv import ImageCsv
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES, picture_bytes, size_of
@@ -116,8 +117,9 @@ def _suffixes(folder: Path) -> Iterator[tuple[str, bool]]:
             inner.clear()
             continue
         seen.add(real)
-        inner.sort()
-        yield from ((Path(name).suffix.lower(), place != str(folder)) for name in sorted(names))
+        inner[:] = sorted(name for name in inner if not is_hidden(name))
+        shown = sorted(name for name in names if not is_hidden(name))
+        yield from ((Path(name).suffix.lower(), place != str(folder)) for name in shown)
 
 
 def holds_texts(path: Path) -> bool:

@@ -361,3 +361,48 @@ def test_the_first_picture_ends_the_search_for_one(tmp_path: Path, monkeypatch: 
     )
     assert inspect_data.first_sample(tmp_path) == ".png"
     assert walked == [str(tmp_path), str(tmp_path / "a")]
+
+
+def test_recordings_for_a_model_are_taken_as_export_takes_them(tmp_path: Path) -> None:
+    from tests.tasks.tones import tone, write_wav
+
+    net = "nn.Sequential(nn.Conv1d(1, 4, 9, 4), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))"
+    for name, hertz in (("low", 300), ("high", 1500)):
+        for number in range(10):
+            write_wav(tmp_path / "tones" / name / f"{number}.wav", tone(hertz, 0.2, number))
+    assert main(["init", *_own(tmp_path, net), "--data", "tones"]) == 0
+    project = read_project(tmp_path / "project.yaml")
+    assert project.task.spec.input.mean == (0.0,)
+    assert project.task.spec.input.std == (1.0,)
+    assert project.export.input == "float32"
+
+
+def test_texts_for_a_model_have_no_normalisation(tmp_path: Path) -> None:
+    from tests.tasks.reviews import written
+
+    written(tmp_path, 60)
+    words = _own(tmp_path, "nn.Sequential(nn.EmbeddingBag(512, 8), nn.Linear(8, 2))")
+    assert main(["init", *words, "--data", "reviews.csv"]) == 0
+    assert read_project(tmp_path / "project.yaml").export.input == "float32"
+
+
+def _own(folder: Path, made: str) -> list[str]:
+    import torch
+
+    from edgekd.code_references import CodeReference
+
+    (folder / "net.py").write_text(f"from torch import nn\ndef build():\n    return {made}\n")
+    torch.save(CodeReference.parse("net.py:build", folder).resolve()().state_dict(), folder / "w.pt")
+    return ["--model", "net.py:build", "--weights", "w.pt"]
+
+
+def test_a_project_does_not_lie_in_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cats").mkdir()
+    assert main(["init", "--data", "."]) == 2
+    assert "runs would be read as data" in capsys.readouterr().err
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    assert main(["init", "--data", ".."]) == 2
+    assert not list((tmp_path / "project").iterdir())

@@ -115,3 +115,16 @@ def test_the_working_folder_is_the_same_after_a_persons_code(tmp_path: Path, mon
     with running(reference, ""):
         build()
     assert Path.cwd() == tmp_path
+
+
+def test_a_link_keeps_its_name(tmp_path):
+    (tmp_path / "blob").write_text("weights")
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "blob")
+    found = Part.model_validate({"module": "my.py:build", "weights": "model.safetensors"}, context={"folder": tmp_path})
+    assert found.weights == tmp_path / "model.safetensors"
+
+
+def test_a_module_with_a_dot_in_its_name_is_refused_by_it(tmp_path):
+    (tmp_path / "net.v2.py").write_text("def build(): ...")
+    with pytest.raises(ValueError, match="has no dot"):
+        CodeReference.parse("net.v2.py:build", tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import SilentEvents
@@ -185,3 +187,26 @@ def test_a_made_up_signal_is_called_one(folder):
 
     model = nn.Sequential(nn.Conv1d(2, 3, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     assert task_for(model, "build", (2, 30), None, (), ()).spec.input.name == "signal"
+
+
+def test_hidden_files_are_no_pictures(module, folder, images):
+    from PIL import Image
+
+    (folder / "pictures").mkdir()
+    for number, image in enumerate(images[:6]):
+        Image.fromarray(image).save(folder / "pictures" / f"{number}.png")
+    (folder / "pictures" / "._0.png").write_bytes(b"what macOS keeps of a file")
+    (folder / "pictures" / "__pycache__").mkdir()
+    assert task_for(module, "build", (3, 8, 8), folder / "pictures", (), ()).kind == "agreement"
+    with pytest.raises(UsageError, match="holds pictures"):
+        task_for(module, "build", (1, 8000), folder / "pictures", (), ())
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_known_shape_says_which_axis_has_the_channels(folder, last):
+    network = nn.Sequential(nn.Conv2d(13, 4, 3), nn.Flatten(), nn.LazyLinear(4))
+    network(torch.zeros(1, 13, 8, 8))
+    inputs = np.random.default_rng(0).random((40, 13, 8, 8)).astype(np.float32)
+    np.savez(folder / "d.npz", images=np.moveaxis(inputs, 1, -1) if last else inputs)
+    task = task_for(network.eval(), "build", (13, 8, 8), folder / "d.npz", (), ())
+    assert task.spec.input.shape == (13, 8, 8)

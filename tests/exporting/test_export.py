@@ -253,3 +253,18 @@ def test_a_model_is_converted_to_be_timed(folder, named):
     assert files[0].stat().st_size > 0
     with pytest.raises(ConfigurationError, match="takes 2 inputs"):
         converted_files([f"{named}:two"], None, ((3, 8, 8),), [Format.ONNX], folder / "files", SilentEvents())
+
+
+def test_files_of_an_earlier_export_with_other_options_do_not_stay(export, folder):
+    exported(folder / "out" / "float16", "model.onnx")
+    (folder / "out" / "model.onnx").touch()
+    made = export({Precision.INT8: 0.5, Precision.FLOAT32: 1.0}, precisions=(Precision.FLOAT32, Precision.INT8))
+    made._bundled = lambda one, place: place.mkdir() or one.row.but(outcome="written", bundle=place)
+    made.format(Format.ONNX, folder / "out")
+    assert {path.name for path in (folder / "out").iterdir()} == {"float32", "int8"}
+
+
+def test_an_export_into_its_own_data_is_refused(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UsageError, match="would be read as data"):
+        require_replaceable(tmp_path / "pictures" / "out" / "onnx", [tmp_path / "pictures"])

@@ -188,3 +188,14 @@ def test_no_part_of_a_program_is_unpickled(tmp_path, part, said):
     with pytest.raises(ConfigurationError, match=f"holds {said}: reading it would run code"):
         given_model("m.pt2", None, folder=tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+def test_a_program_of_half_precision_is_cast(tmp_path):
+    torch.manual_seed(0)
+    model, images = Answering().eval().half(), torch.randn(1, 3, 8, 8)
+    torch.export.save(torch.export.export(model, (images.half(),)), tmp_path / "m.pt2")
+    said = list[str]()
+    module = given_model("m.pt2", None, folder=tmp_path).module(said.append)
+    assert "float16: cast to float32" in said[0]
+    assert torch.allclose(module(images), model.float()(images)["logits"], atol=1e-5)

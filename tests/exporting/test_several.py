@@ -39,6 +39,24 @@ def both():
 """
 
 
+WITH_META = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.meta = nn.Linear(4, 3), nn.Linear(2, 3)
+
+    def forward(self, image, meta=None):
+        return self.image(image) if meta is None else self.image(image) + self.meta(meta)
+
+
+def build():
+    return Net()
+"""
+
+
 @pytest.fixture
 def both(folder):
     (folder / "with_numbers.py").write_text(SOURCE)
@@ -89,3 +107,11 @@ def test_shapes_that_do_not_fit_are_reported(both):
 def test_what_needs_one_input_is_refused(both, asked):
     with pytest.raises(UsageError, match="is for models of one input"):
         api.export_model(both, output="out", shape=[(3, 8, 8), (4,)], events=SilentEvents(), **asked)
+
+
+def test_an_optional_input_may_have_a_shape(folder):
+    (folder / "with_meta.py").write_text(WITH_META)
+    given = given_model("with_meta.py:build", None)
+    assert len(require_taken(given.module(print), given.called, [(4,), (2,)])) == 2
+    with pytest.raises(ConfigurationError, match="--input has 3 shapes"):
+        require_taken(given.module(print), given.called, [(4,), (2,), (2,)])

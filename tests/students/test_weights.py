@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from edgekd.code_references import CodeReference
@@ -169,3 +170,32 @@ def test_another_float_is_cast_and_said(tmp_path, cast, said):
 def test_source_is_the_file_beside_the_project(tmp_path):
     found = reference(tmp_path, "x = 1\n")
     assert source_file(found).read_text() == "x = 1\n"
+
+
+def test_tied_weights_need_one_name(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+            self.b = self.a
+            self.c = nn.Linear(4, 4)
+
+    save_model(Tied(), tmp_path / "w.safetensors")
+    loaded = Tied()
+    load_weights(loaded, tmp_path / "w.safetensors")
+    assert len(read_weights(tmp_path / "w.safetensors")) == 4  # of one name for what is tied
+    save_file({"a.weight": torch.zeros(4, 4), "a.bias": torch.zeros(4)}, tmp_path / "less.safetensors")
+    with pytest.raises(ConfigurationError, match=r"lacks c\.weight|lacks `c\.weight`"):
+        load_weights(Tied(), tmp_path / "less.safetensors")
+
+
+def test_a_model_with_weight_norm_can_be_copied(tmp_path):
+    source = """\
+from torch import nn
+from torch.nn.utils import weight_norm
+def build():
+    return nn.Sequential(weight_norm(nn.Conv1d(1, 4, 3)), nn.ReLU())
+"""
+    module = built_module(reference(tmp_path, source), None)
+    twin = copy.deepcopy(module)
+    assert torch.equal(twin(torch.ones(1, 1, 8)), module(torch.ones(1, 1, 8)))

@@ -17,7 +17,7 @@ from edgekd.tasks import sample_store
 from edgekd.tasks._protocol import PictureSpec
 from edgekd.tasks.images import labelled_pictures
 from edgekd.tasks.images.csv import ImageCsv
-from edgekd.tasks.images.decoding import framed, opened
+from edgekd.tasks.images.decoding import framed, opened, size_of
 from edgekd.tasks.images.folder import ImageFolder
 from edgekd.tasks.labelled import statistics
 from edgekd.testing.contracts.task import TaskContract
@@ -482,3 +482,36 @@ def test_all_wrong_lines_are_reported_at_once(tmp_path):
 def test_wrong_options_are_refused(tmp_path, options):
     with pytest.raises(ValidationError):
         made(fill(tmp_path / "pets", 2), **options)
+
+
+def test_training_and_testing_are_parts(tmp_path):
+    fill(tmp_path / "brain" / "Training", 4)
+    fill(tmp_path / "brain" / "Testing", 2, seed=50)
+    task = made(tmp_path / "brain")
+    assert task.spec.head.labels == CLASSES
+    assert len(task.split("test")) == 2 * len(CLASSES)
+
+
+def test_what_python_writes_beside_a_module_is_no_class(tmp_path):
+    fill(tmp_path, 4)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "my.cpython-311.pyc").touch()
+    assert made(tmp_path).spec.head.labels == CLASSES
+
+
+def test_pictures_behind_a_link_are_of_the_class_and_a_link_that_leads_round_ends(tmp_path):
+    fill(tmp_path / "elsewhere", 3, seed=70, classes=("more",))
+    root = fill(tmp_path / "root", 4)
+    (root / "cat" / "more").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "cat" / "round").symlink_to(root / "cat")
+    assert sum(name == "cat" for files in made(root).listed().parts.values() for _, name in files) == 7
+
+
+@pytest.mark.parametrize("suffix", ["tiff", "jpg"])
+def test_the_size_of_a_picture_that_lies_on_its_side_is_that_of_the_picture(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"side.{suffix}"
+    picture(0, (20, 16)).save(path, exif=exif)
+    shown = ImageOps.exif_transpose(Image.open(path))
+    assert size_of(path.read_bytes(), path) == (shown.height, shown.width) == (20, 16)

@@ -98,7 +98,8 @@ def size_of(data: bytes, path: Path) -> tuple[int, int]:
     """Return height and width of a picture after its rotation, from the header only. Raises ConfigurationError."""
     with reading(path):
         image = _pillow().open(io.BytesIO(data))
-        turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED_ON_THEIR_SIDE
+        sideways = image.getexif().get(_EXIF_ORIENTATION) in _TURNED_ON_THEIR_SIDE
+        turned = sideways and image.format != "TIFF"  # whose size Pillow gives as it is turned
     return (image.width, image.height) if turned else (image.height, image.width)
 
 

@@ -64,7 +64,8 @@ class MaskFolder(Pictures):
 
 def _pairs(images: Path, masks: Path) -> list[Annotation]:
     found = []
-    for picture in sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES):
+    shown = (path for path in images.iterdir() if not path.name.startswith("."))
+    for picture in sorted(path for path in shown if path.suffix.lower() in PICTURE_SUFFIXES):
         mask = masks / f"{picture.stem}.png"
         if not mask.is_file():
             raise ConfigurationError.one(f"{picture} has no mask {mask}", "masks are PNG files of the picture's name")
