@@ -136,7 +136,7 @@ def task_for(
 def _layout(module: nn.Module, called: str, inputs: NDArray[Any], shape: tuple[int, ...] | None) -> Layout:
     """Array layout of a model's input: signals where it takes (N, C, T) and, its input unknown, not (N, 1, H, W).
 
-    Images are told by a known shape: of 2 or 13 channels, arrays alone don't tell which axis those are.
+    A known image shape decides which axis holds the channels, which arrays of 2 or 13 channels don't show.
     """
     if shape is not None and len(shape) == _PICTURE_AXES and inputs.ndim == 1 + _PICTURE_AXES:
         if inputs.shape[1:] == shape:

@@ -304,15 +304,8 @@ class _Export:
             except ParityFailed as error:
                 row = one.row.but(outcome="differs", detail=detail_of(error))
             rows[(one.row.precision, one.row.backend)] = row
-        if any(row.bundle is not None for row in rows.values()):
-            self._forget_others(place, {self._name(one, form) for one in chosen})
+        _forget_others(place, {row.bundle for row in rows.values() if row.bundle is not None})
         return list(rows.values())
-
-    def _forget_others(self, place: Path, names: Collection[str]) -> None:
-        """Remove what an earlier export with other options left in a format's folder, which is checked to be one."""
-        for other in place.iterdir() if "" not in names and place.is_dir() else ():
-            if other.name not in names:
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
 
     def _name(self, one: Made, form: Format) -> str:
         """Subfolder in the format's folder, where that may get several: ``int8``, ``int8-builtin``; else empty."""
@@ -463,3 +456,11 @@ def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
             f"a drop of {100 * plan.max_drop:g} points is less than one of {validation} {given.what}: give more"
         )
     return (*notes, *task.notes)
+
+
+def _forget_others(place: Path, written: Collection[Path]) -> None:
+    """Remove what an earlier export left beside the bundles written now; ``place`` is checked to hold exports alone."""
+    if written and place not in written and place.is_dir():
+        for other in place.iterdir():
+            if other not in written:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from edgekd.ir.kernels import Kernels
+from edgekd.measure.least_squares import least_squares
 from edgekd.store.predicted import MemoryFit
 
-__all__ = ["fit_memory", "least_squares", "predict_memory"]
+__all__ = ["fit_memory", "predict_memory"]
 
 _FEWEST = 6
 _CONFIDENCE = 0.9
@@ -60,12 +60,3 @@ def _counts(kernels: Kernels) -> tuple[float, float, float]:
         float(max((kernel.reads + kernel.writes for kernel in kernels), default=0)),
         float(sum(kernel.writes for kernel in kernels)),
     )
-
-
-def least_squares(design: Floats, found: Floats) -> Floats:
-    """Non-negative coefficients with the least squared residuals; columns are scaled to one length meanwhile."""
-    lengths = np.linalg.norm(design, axis=0)
-    lengths[lengths == 0] = 1.0
-    solved, _ = nnls(design / lengths, found)
-    answer: Floats = solved / lengths
-    return answer

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgekd.tasks.blocks import blocks
 from edgekd.tasks.labelled import LabelledImages
-from edgekd.tasks.vectors import vector_rows, wrong
+from edgekd.tasks.vectors import array_error, vector_rows
 
 __all__ = ["Layout", "images_of", "layout_of"]
 
@@ -30,7 +30,7 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
     (N, C, T) or (N, T, C).
     """
     if inputs.dtype.newbyteorder("=") not in (np.dtype(np.uint8), np.dtype(np.float32)):
-        raise wrong(where, f"samples are {inputs.dtype} {inputs.shape}", _remedy_of_type(inputs))
+        raise array_error(where, f"samples are {inputs.dtype} {inputs.shape}", _remedy_of_type(inputs))
     inputs = inputs.astype(inputs.dtype.newbyteorder("="), copy=False)
     if labels.ndim == 2 and labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer):
         labels = labels[:, 0]
@@ -38,13 +38,15 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
     if not several and (labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer)):
         expected = "one whole number a sample expected, from 0; (N, C) integers 0 and 1 for multilabel,"
         expected += " (N, C) floats for regression"
-        raise wrong(where, f"labels are {labels.dtype} {labels.shape}", expected)
+        raise array_error(where, f"labels are {labels.dtype} {labels.shape}", expected)
     if len(inputs) != len(labels):
-        raise wrong(where, f"there are {len(inputs)} samples and {len(labels)} labels", "one label a sample expected")
+        raise array_error(
+            where, f"there are {len(inputs)} samples and {len(labels)} labels", "one label a sample expected"
+        )
     if not len(labels):
-        raise wrong(where, "there are no samples", "give some")
+        raise array_error(where, "there are no samples", "give some")
     if not several and (outside := np.flatnonzero((labels < 0) | (labels > _HIGHEST))).size:
-        raise wrong(where, f"label {outside[0]} is {labels[outside[0]]}", "labels are counted from 0")
+        raise array_error(where, f"label {outside[0]} is {labels[outside[0]]}", "labels are counted from 0")
     if layout in ("nct", "ntc"):
         images: NDArray[Any] = _signals(inputs, layout == "ntc", where)
     elif inputs.ndim == 3:
@@ -56,14 +58,14 @@ def images_of(inputs: NDArray[Any], labels: NDArray[Any], layout: Layout, where:
     if inputs.dtype == np.float32:
         for block in blocks(inputs):
             if not np.isfinite(inputs[block]).all():
-                raise wrong(where, "samples hold NaN or infinity", "finite values expected")
+                raise array_error(where, "samples hold NaN or infinity", "finite values expected")
     return LabelledImages(images, vector_rows(labels, where) if several else labels.astype(np.int64))
 
 
 def _signals(inputs: NDArray[Any], last: bool, where: str) -> NDArray[Any]:
     """Return signals (N, C, T). Raises ConfigurationError for arrays with other axes."""
     if inputs.ndim not in (2, 3):
-        raise wrong(where, f"signals are {inputs.shape}", "(N, T), (N, C, T) or (N, T, C) expected")
+        raise array_error(where, f"signals are {inputs.shape}", "(N, T), (N, C, T) or (N, T, C) expected")
     if inputs.ndim == 2:
         return inputs[:, None]
     return inputs.transpose(0, 2, 1) if last else inputs
@@ -72,7 +74,7 @@ def _signals(inputs: NDArray[Any], last: bool, where: str) -> NDArray[Any]:
 def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw", "nhwc"]:
     """Return the layout of images (N, ., ., .). Raises ConfigurationError if it is ambiguous."""
     if inputs.ndim != 4:
-        raise wrong(
+        raise array_error(
             where,
             f"images are {inputs.shape}",
             "(N, H, W, C), (N, C, H, W) or (N, H, W) expected; of signals say `layout: nct` or `layout: ntc`",
@@ -81,7 +83,7 @@ def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw
         return layout
     first, last = inputs.shape[1] in _CHANNELS, inputs.shape[3] in _CHANNELS
     if first == last:
-        raise wrong(
+        raise array_error(
             where, f"images are {inputs.shape}: channels first or last?", "say `layout: nchw` or `layout: nhwc`"
         )
     return "nchw" if first else "nhwc"

@@ -16,7 +16,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import HeadSpec, Rows
 from edgekd.tasks.rows import ABSENT, LABEL_DTYPES
 
-__all__ = ["LABELS", "NUMBERS", "head_of", "vector_rows", "wrong"]
+__all__ = ["LABELS", "NUMBERS", "array_error", "head_of", "vector_rows"]
 
 LABELS, NUMBERS = "labels", "numbers"
 """Names of the head, its labels' field and its output."""
@@ -33,16 +33,18 @@ def vector_rows(labels: NDArray[Any], where: str) -> Rows:
         labels = labels.astype(np.int8)
     floats, found = np.issubdtype(labels.dtype, np.floating), f"labels are {labels.dtype} {labels.shape}"
     if not floats and not np.issubdtype(labels.dtype, np.integer):
-        raise wrong(where, found, "give integers 0 and 1 for multilabel, floats for regression")
+        raise array_error(where, found, "give integers 0 and 1 for multilabel, floats for regression")
     if not floats and (odd := labels[(labels < ABSENT) | (labels > 1)]).size:
         remedy = "1 for a present label, 0 for an absent one, -1 for an unknown one; for regression give floats"
-        raise wrong(where, f"{found}, and one of them is {odd[0]}", remedy)
+        raise array_error(where, f"{found}, and one of them is {odd[0]}", remedy)
     if floats and (np.abs(labels) > _MOST).any():
-        raise wrong(where, f"{found}, and one of them is infinite or nearly so", "give NaN where a number isn't known")
+        raise array_error(
+            where, f"{found}, and one of them is infinite or nearly so", "give NaN where a number isn't known"
+        )
     if labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
-        raise wrong(where, f"{found}, each row with a single 1", "for one class a sample give labels.argmax(1)")
+        raise array_error(where, f"{found}, each row with a single 1", "for one class a sample give labels.argmax(1)")
     if floats and not np.isnan(labels).all() and np.isin(labels[~np.isnan(labels)], (0, 1)).all():
-        raise wrong(where, f"{found}, all of them 0 or 1", "for multilabel give integers")
+        raise array_error(where, f"{found}, all of them 0 or 1", "for multilabel give integers")
     name, kind = (NUMBERS, LABEL_DTYPES["regression"]) if floats else (LABELS, LABEL_DTYPES["multilabel"])
     rows = np.empty(len(labels), [(name, kind, labels.shape[1:])])
     rows[name] = labels
@@ -88,6 +90,6 @@ def head_of(train: Rows, names: Sequence[str], invariant: bool, what: str) -> He
     )
 
 
-def wrong(where: str, found: str, expected: str) -> ConfigurationError:
+def array_error(where: str, found: str, expected: str) -> ConfigurationError:
     """Return the error of one array."""
     return ConfigurationError.one(f"{where}: {found}", expected)

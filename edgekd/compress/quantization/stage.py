@@ -106,7 +106,8 @@ class Quantize(Extended):
         """Return the identity of the result. ``inputs`` must cover backend and device, which restrict the encodings."""
         trained = [] if self.train is None else [VERSION, self.train.key(inputs)]
         few = [] if self.weight_bits is None else ["clipped"]  # weights of few bits were not always
-        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs, *few, *trained])
+        exact = ["zeros"] if self.calibration == "mse" else []  # were not always counted as exact
+        return digest_json(["quantize/1", self.model_dump(mode="json"), inputs, *few, *exact, *trained])
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Return the folded, annotated student. Takes about a second without training."""

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.ir.space import Arch, Axis
-from edgekd.measure.memory import least_squares
+from edgekd.measure.least_squares import least_squares
 from edgekd.records import Record
 from edgekd.students.supernet.block_costs import DEPTHWISE, BlockCost, Cost, Table, ranks_of
 

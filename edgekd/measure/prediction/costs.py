@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.ir.kernels import Kernel, Kernels, prepares_image
-from edgekd.measure.memory import least_squares
+from edgekd.measure.least_squares import least_squares
 from edgekd.store.predicted import Costs
 
 __all__ = ["Prior", "fit_costs", "kernel_costs", "kernel_kind", "kernel_sort", "refit_costs"]

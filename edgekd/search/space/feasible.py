@@ -7,7 +7,6 @@ the choice binds the true tail.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
@@ -68,8 +67,8 @@ def p5_budget_us(target: Target, deployments: DeploymentsRecord) -> tuple[float,
     found = []
     for limit in target.limits:
         factor = _factor(limit.metric, deployments)
-        if limit.hard and factor is not None:
-            bound = limit.bound if limit.unit == "us" else 1e6 / limit.bound if limit.bound else math.inf
+        if limit.hard and factor is not None and (limit.upper or limit.bound):  # any time gives a throughput above 0
+            bound = limit.bound if limit.unit == "us" else 1e6 / limit.bound
             found.append((bound / factor, f"{limit}, {factor:.2f} times the 5th percentile here"))
     return min(found, default=None)
 
