@@ -104,6 +104,22 @@ def test_a_bench_has_the_threads_of_its_plan(tmp_path: Path, monkeypatch: pytest
         api.bench_devices([model], ["one", "two"], threads=0)
 
 
+def test_a_device_without_a_connection_keeps_the_others_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(name: str, **_: object) -> FakeDevice:
+        if name == "described":
+            raise MissingError("`described`: nothing says how to reach it", "give it a connection")
+        return FakeDevice(lambda job: 100.0, name=name)
+
+    monkeypatch.setattr("edgekd.devices.catalogue.open_device", opened)
+    model = tmp_path / "net.tflite"
+    model.write_bytes(b"\x1c\0\0\0TFL3")
+    found = api.bench_devices([model], ["one", "described"])
+    assert [report.device for report in found.reports] == ["one"]
+    assert ([one.device for one in found.missing], found.exit_code) == (["described"], 4)
+
+
 def test_every_command_has_its_function() -> None:
     commands = list[str]()
     with click.Context(group) as root:

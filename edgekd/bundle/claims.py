@@ -27,7 +27,7 @@ _ALWAYS = ("latency.p5", "latency.p50", "memory.model", "size.file")
 _EXACT = ("size.file", "operators.")
 _NEARLY = ("size.download",)
 _SHARE = 0.02  # by which builds of zlib make a file larger or smaller
-_TIMED = ("latency.", "throughput", "energy.", "load.")
+_TIMED = ("latency.", "throughput", "energy.", "power.", "load.")
 _MORE_IS_BETTER = ("throughput", "delegation")
 
 

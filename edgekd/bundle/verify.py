@@ -17,7 +17,7 @@ from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.bundle.agreement import agreeing, largest_difference
-from edgekd.bundle.certificate_checks import LONGEST_S, require_plan, require_sound, sound
+from edgekd.bundle.certificate_checks import LONGEST_S, first_batch, require_plan, require_sound, sound
 from edgekd.bundle.claims import figures_claimed, labels_claimed
 from edgekd.bundle.contents import bundle_digest, contents_of
 from edgekd.bundle.preprocess import PREPROCESS, Preprocess
@@ -98,13 +98,14 @@ def read_certificate(folder: Path) -> Certificate:
     """The certificate of a bundle: what its other files are checked against. Raises ConfigurationError on none."""
     if not (folder / CERTIFICATE).is_file():
         below = folder / "bundle"
-        raise ConfigurationError.one(
-            f"is not a bundle (it has no {CERTIFICATE})" if folder.exists() else "no such folder",
-            f"this run's bundle lies in it: give {below}"
-            if (below / CERTIFICATE).is_file()
-            else "give the folder that `edgekd export` wrote",
-            Place(str(folder)),
-        )
+        what, remedy = f"is not a bundle (it has no {CERTIFICATE})", "give the folder that `edgekd export` wrote"
+        if not folder.exists():
+            what = "no such folder"
+        elif (below / CERTIFICATE).is_file():
+            remedy = f"this run's bundle lies in it: give {below}"
+        elif (folder / PREPROCESS).is_file():
+            what, remedy = "was exported without a certificate", "export it again with --target, which certifies it"
+        raise ConfigurationError.one(what, remedy, Place(str(folder)))
     return read_record(folder / CERTIFICATE, Certificate)
 
 
@@ -281,7 +282,7 @@ def _budgets(
         return judge_measured(target, figures(measurements[0]), measurements[0]).answer is not Answer.UNSTABLE
 
     (measured,) = measure_until(
-        session, [job], certificate.plan, decided, _MOST_PROCESSES, progress, stop, longest_s=LONGEST_S
+        session, [job], first_batch(certificate), decided, _MOST_PROCESSES, progress, stop, longest_s=LONGEST_S
     )
     if measured.outcome is not Outcome.OUT_OF_MEMORY or certificate.plan.memory_limit_bytes is None:
         _require_done(measured.outcome, measured.detail)

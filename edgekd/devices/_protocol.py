@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 
+_SAME_MEMORY = 0.01
+
 NO_PYTHON = "none"
 """What stands for a Python's version where none is."""
 
@@ -111,8 +113,13 @@ class Fingerprint(Extended):
         return digest_json(self.identity(*backends))
 
     def changed(self, other: Fingerprint, *backends: Backend) -> list[str]:
-        """Names of the fields of the `identity` in which the other differs."""
+        """Names of the fields of the `identity` in which the other differs.
+
+        Memory that differs by less than a hundredth is the same: what a kernel keeps for itself differs by the boot.
+        """
         here, there = self.identity(*backends), other.identity(*backends)
+        if abs(self.memory_bytes - other.memory_bytes) < _SAME_MEMORY * self.memory_bytes:
+            there["memory_bytes"] = here["memory_bytes"]
         return [name for name in {**here, **there} if here.get(name) != there.get(name)]
 
     @property
@@ -172,11 +179,16 @@ class MeasurePlan(Record):
 
     @property
     def nominal_s(self) -> float:
-        """Expected time of a model's processes and of the sentinel's beside them, in seconds, where calls are short."""
+        """Expected time of a model's processes and of the sentinel's beside them, in seconds, where calls are short.
+
+        The sentinel is called back to back under any load.
+        """
         calls_s = self.min_calls / self.load.rate_hz if self.load.rate_hz else 0.0
-        timed_s = 10 * self.warmup_ms * 1e-3 + self.rounds * max(self.round_ms * 1e-3, calls_s)
+        warmup_s, round_s = 10 * self.warmup_ms * 1e-3, self.round_ms * 1e-3
+        timed_s = warmup_s + self.rounds * max(round_s, calls_s)
+        sentinel_s = self.sentinel * (warmup_s + self.rounds * round_s)
         energy_s = 2 * self.energy_window_s if self.energy else 0.0
-        return self.processes * ((1 + self.sentinel) * timed_s + energy_s)
+        return self.processes * (timed_s + sentinel_s + energy_s)
 
 
 Shapes = tuple[tuple[str, tuple[PositiveInt, ...]], ...]

@@ -92,6 +92,12 @@ class AdbToolsDevice(AdbDevice):
             lock.release()
             raise
 
+    def describe(self) -> Fingerprint:
+        """Its fingerprint, also while another run holds its lock. Raises DeviceUnreachable."""
+        session = ToolsSession(self, lambda: None)
+        session.close()
+        return session.describe()
+
 
 class ToolsSession:
     """A DeviceSession."""

@@ -7,9 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from edgekd.devices._protocol import Fingerprint
 from edgekd.devices.agent_options import AgentOptions
 from edgekd.devices.reconnecting import SteadySession, opened
 from edgekd.devices.remote import RemoteLink
+from edgekd.devices.session import AgentSession
 from edgekd.devices.shell import Shell
 
 __all__ = ["Folder", "ReachedByShell"]
@@ -42,6 +44,15 @@ class ReachedByShell(AgentOptions):
             self.name,
             self.patience_s,
             self.power_model,
-            lambda token: RemoteLink(self.shell(), self.folder, self.python, token, self.encoded(), self.state_by),
+            self._link,
             self.cooling_s,
         )
+
+    def describe(self) -> Fingerprint:
+        """Its fingerprint, also while another run holds its lock. Raises DeviceUnreachable and MissingError."""
+        link, power = self._link(""), self.power_model
+        with AgentSession(self.name, link, lambda: None, power_model=power, cooling_s=self.cooling_s) as session:
+            return session.describe()
+
+    def _link(self, token: str) -> RemoteLink:
+        return RemoteLink(self.shell(), self.folder, self.python, token, self.encoded(), self.state_by)

@@ -143,15 +143,18 @@ class SteadySession:
             self._session = None
             self._session = self._start()
         found = self._session.describe()
-        if self._fingerprint is not None and _identity(found) != _identity(self._fingerprint):
+        if self._fingerprint is not None and (differs := _changes(self._fingerprint, found)):
             raise DeviceUnreachable(
-                f"{self.device} came back as another device: {found.cpu}, {found.os}, Python {found.python}",
-                "nothing measured before holds there: begin a new run",
+                f"{self.device} came back changed: {', '.join(differs)}",
+                "set it as it was, and give the same command again; what was measured before does not hold there now",
             )
         self._fingerprint = found
         return self._session
 
 
-def _identity(found: Fingerprint) -> tuple[str, dict[str, str]]:
-    """Digest and all runtimes: a session's batches may use any of them."""
-    return found.digest(), dict(found.runtimes)
+def _changes(before: Fingerprint, now: Fingerprint) -> list[str]:
+    """What differs, of all runtimes: a session's batches may use any of them."""
+    facts = {name: (getattr(before, name), getattr(now, name)) for name in before.changed(now) if name != "runtimes"}
+    runtimes = {**before.runtimes, **now.runtimes}
+    facts |= {name: (before.runtimes.get(name), now.runtimes.get(name)) for name in runtimes}
+    return [f"{name} ({old or 'none'}, now {new or 'none'})" for name, (old, new) in facts.items() if old != new]

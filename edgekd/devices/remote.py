@@ -90,6 +90,7 @@ true"""
 class RemoteLink:
     """See Link. ``token`` names this computer there: who comes again with it takes its lost predecessor's place.
 
+    Without a token it takes no lock there, and may ask beside one that measures.
     ``state`` asks by the shell what the agent can't know.
     """
 
@@ -112,7 +113,8 @@ class RemoteLink:
             self.place = look(shell, folder, python)
             self._files = RemoteFiles(shell, self.place.folder, self._own, self.place.python)
             agent = f"{self.place.folder}/{self._agent()}"
-            words = [self.place.python, "-u", "-B", agent, "serve", f"{self.place.folder}/lock", token, options]
+            lock = f"{self.place.folder}/lock" if token else ""
+            words = [self.place.python, "-u", "-B", agent, "serve", lock, token, options]
             # not by `exec`: a shell that outlives the agent tells how it ended
             start = f"{command_line(words)}; echo '{{\"exit\": '$?'}}'"
             self._pipe = PipeLink(shell.argv(start, stays=True), stderr=self._complaint)

@@ -206,7 +206,7 @@ class Converter:
         self._log = self._log_path.open("wb")
         environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(self._threads)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edgekd.export.worker", str(os.getpid())],
+            [sys.executable, "-P", "-m", "edgekd.export.worker", str(os.getpid())],  # -P: no onnx.py of the folder here
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, ProcessSample, Progress
+from edgekd.devices._protocol import DeviceSession, Job, Measurement, MeasurePlan, Outcome, ProcessSample, Progress
 from edgekd.measure.sequential import measure_stable
 
 __all__ = ["DriftBaseline", "measure_uncontended", "uncontended_processes"]
@@ -53,12 +53,13 @@ def measure_uncontended(
     """Measure a stable batch; jobs measured while the sentinel was above its baseline are repeated, three times at
     most.
 
-    Of each job, the measurement with the fastest sentinel is kept. ``stop`` is called before each further batch, and
-    raises Interrupted where the person asked for that.
+    Of each job, the measurement with the fastest sentinel is kept; a failure in a repeated batch replaces none, because
+    a disturbed machine is no fault of the file. ``stop`` is called before each further batch, and raises Interrupted
+    where the person asked for that.
     """
     known = list(measure_stable(session, jobs, plan, progress))
     for attempt in range(1, _REPEATS + 1):
-        slow = drift_baseline.slow(known)
+        slow = [at for at in drift_baseline.slow(known) if known[at].outcome is Outcome.OK]
         if not slow:
             break
         stop()
@@ -66,7 +67,7 @@ def measure_uncontended(
         for at, measurement in zip(
             slow, measure_stable(session, [jobs[at] for at in slow], again, progress), strict=True
         ):
-            known[at] = min(known[at], measurement, key=_fastest)
+            known[at] = min(known[at], measurement, key=lambda one: (one.outcome is not Outcome.OK, _fastest(one)))
     slow = drift_baseline.slow(known)
     if slow:  # slower for good: a hot device does not get faster while it works
         drift_baseline.best_us = min(_fastest(known[at]) for at in slow)

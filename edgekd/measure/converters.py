@@ -68,7 +68,7 @@ def find_converters(ask: Ask | None = None) -> tuple[FoundConverter, ...]:
 
 
 def _in_a_child(names: Sequence[str]) -> tuple[str, str]:
-    command = [sys.executable, "-m", "edgekd.measure.converters", *names]
+    command = [sys.executable, "-P", "-m", "edgekd.measure.converters", *names]  # -P: no module of the folder here
     try:
         done = subprocess.run(
             command,

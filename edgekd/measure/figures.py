@@ -58,8 +58,14 @@ _ENERGY: dict[str, tuple[str, str, Callable[[EnergySample], float], Callable[[En
     "power.idle": ("W", "power of the loaded process while it waits", lambda e: e.idle_w, lambda e: e.unsure_w),
 }
 """Metric -> unit, words, the figure, and its uncertainty from the meter's resolution."""
+_MISSED = "load.missed"
 _ESTIMATED = ("latency.p5", "latency.p50", "latency.p95", "latency.p99", "latency.mean")
-_MISSED = _Metric("", "share of calls {load} that began more than a period late", lambda p: p.missed / p.calls)
+
+
+def _missed(rate_hz: float) -> _Metric:
+    """Share of late calls. One that takes longer than a period is late for ever, though a round's few don't show it."""
+    words = "share of calls {load} that began more than a period late, all where the mean call is longer than that"
+    return _Metric("", words, lambda p: 1.0 if p.mean_us > 1e6 / rate_hz else p.missed / p.calls)
 
 
 def figures_of(measurement: Measurement, confidence: float = 0.95, size_bytes: int | None = None) -> tuple[Figure, ...]:
@@ -218,7 +224,7 @@ def _of_processes(measurement: Measurement, processes: Sequence[ProcessSample], 
     load = f"at {rate_hz:g} calls a second" if rate_hz else "back to back"
     if busy := measurement.plan.load.busy:
         load += f" beside work that keeps {busy} core{'s' * (busy > 1)} busy"
-    metrics = {**_METRICS, **({"load.missed": _MISSED} if rate_hz else {})}
+    metrics = {**_METRICS, **({_MISSED: _missed(rate_hz)} if rate_hz else {})}
     for name, metric in metrics.items():
         taken = uncontended_processes(measurement) if name == "latency.p5" else processes
         found = [metric.of(process) for process in taken]
@@ -238,7 +244,7 @@ def _of_processes(measurement: Measurement, processes: Sequence[ProcessSample], 
             method=f"median over {those} of the per-process {words}; "
             f"{confidence:.0%} interval for one more process{calm}",
             low=low,
-            high=min(high, 1.0) if metric is _MISSED else high,
+            high=min(high, 1.0) if name == _MISSED else high,
             confidence=confidence,
         )
     yield from _energy(measurement, confidence, load)

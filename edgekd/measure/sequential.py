@@ -105,7 +105,8 @@ def measure_stable(
 ) -> Sequence[Measurement]:
     """Measure a batch, repeated while the machine shifts. Returns the most stable; `is_unstable` where none was.
 
-    Raises Interrupted where ``stop`` says so before a batch.
+    A job that fails in a repetition keeps its measurement of before. Raises Interrupted where ``stop`` says so before a
+    batch.
     """
     most_stable: Sequence[Measurement] = ()
     least = float("inf")
@@ -113,9 +114,13 @@ def measure_stable(
         if stop():
             raise Interrupted("stopped before a batch of measurements", "run the same command again")
         shown = _with_reason(progress, "the machine changed during the batch") if attempt else progress
-        batch = session.measure(jobs, plan.but(seed=plan.seed + attempt), shown)
+        measured = session.measure(jobs, plan.but(seed=plan.seed + attempt), shown)
+        batch = [
+            before if now.outcome is not Outcome.OK and before.outcome is Outcome.OK else now
+            for before, now in zip(most_stable or measured, measured, strict=True)
+        ]
         # jobs of a large batch are measured group by group, each beside a sentinel of its own
-        sentinels = list(dict.fromkeys(m.sentinel for m in batch if m.sentinel is not None))
+        sentinels = list(dict.fromkeys(m.sentinel for m in measured if m.sentinel is not None))
         shift = max((moved_by(sentinel, plan.rounds) for sentinel in sentinels), default=0.0)
         if shift < least:
             most_stable, least = batch, shift

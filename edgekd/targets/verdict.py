@@ -35,10 +35,11 @@ class LimitVerdict(Record):
 
     def unsure(self, share: float) -> LimitVerdict:
         """Return the verdict for a figure with a relative error of ``share``: `unstable` where that could change the
-        answer.
+        answer. Memory does not depend on a machine's speed.
         """
         figure, sign = self.figure, 1.0 if self.limit.upper else -1.0
-        if figure is None or figure.low is None or self.answer not in (Answer.HOLDS, Answer.FAILS):
+        decided = self.answer in (Answer.HOLDS, Answer.FAILS) and not self.limit.metric.startswith("memory.")
+        if figure is None or figure.low is None or not decided:
             return self
         far, near = _ends(figure, self.limit.upper)
         end = far * (1.0 + sign * share) if self.answer is Answer.HOLDS else near * (1.0 - sign * share)
@@ -57,6 +58,11 @@ class Verdict(Record):
         worst = [Answer.FAILS, Answer.UNSTABLE, Answer.UNKNOWN]
         answers = {verdict.answer for verdict in self.limits if verdict.limit.hard}
         return next((answer for answer in worst if answer in answers), Answer.HOLDS)
+
+    @property
+    def untrained(self) -> Verdict:
+        """The verdict on a file with untrained weights: without accuracy."""
+        return self.but(limits=tuple(one for one in self.limits if one.limit.metric != "accuracy"))
 
     def unsure(self, share: float) -> Verdict:
         """Return the verdict for a machine whose own speed changed by ``share`` during measurement."""

@@ -82,6 +82,7 @@ def test_times_of_both(device: AdbToolsDevice, phone_root: Path, tmp_path: Path)
         results = with_one.measure(jobs, PLAN, lambda _, done, total: heard.append((done, total)))
         with pytest.raises(DeviceBusy):
             device.open()
+        assert device.describe() == found
     finally:
         with_one.close()
     assert [(result.outcome, result.detail) for result in results] == [(Outcome.OK, "")] * 3

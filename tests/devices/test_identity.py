@@ -6,6 +6,7 @@ import pytest
 
 from edgekd.artefacts import Backend
 from edgekd.devices._protocol import Fingerprint
+from edgekd.devices.reconnecting import _changes
 from edgekd.ir import shipped_backends
 from edgekd.ir.backends import SHIPPED, BackendSpec
 from edgekd.testing.fakes.device import fake_fingerprint
@@ -49,3 +50,15 @@ def test_all_that_a_simulator_names_is_its_own() -> None:
 def test_the_names_that_count_for_every_device_are_those_of_the_records_we_ship() -> None:
     records = [getattr(shipped_backends, name) for name in shipped_backends.__all__]
     assert {spec.name for spec in records if isinstance(spec, BackendSpec)} == SHIPPED
+
+
+def test_a_kernel_that_keeps_a_little_more_for_itself_is_the_same_machine() -> None:
+    again = PLAIN.but(memory_bytes=round(PLAIN.memory_bytes * 1.0002))
+    assert PLAIN.changed(again) == []
+    assert PLAIN.changed(PLAIN.but(memory_bytes=2 * PLAIN.memory_bytes)) == ["memory_bytes"]
+
+
+def test_a_device_that_comes_back_changed_is_told_by_what_changed() -> None:
+    installed = PLAIN.but(governor="ondemand", runtimes={**PLAIN.runtimes, "tiny": "1.1"})
+    assert _changes(PLAIN, PLAIN.but(memory_bytes=PLAIN.memory_bytes + 4096)) == []
+    assert _changes(PLAIN, installed) == [f"governor ({PLAIN.governor}, now ondemand)", "tiny (none, now 1.1)"]

@@ -222,6 +222,15 @@ def test_two_computers_cannot_measure_at_once(device: SshDevice) -> None:
         first.close()
 
 
+def test_it_tells_what_it_is_while_it_is_in_use(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
+    with device.open() as session:
+        (agent,) = agents_of(sshd)
+        assert device.describe() == session.describe()
+        assert agent in agents_of(sshd), "the one that measures goes on"
+        (result,) = session.measure([null_job(tmp_path)], PLAN)
+    assert result.outcome is Outcome.OK
+
+
 def test_a_later_session_replaces_an_agent_that_lives_on(device: SshDevice, sshd: LoopbackSshd, tmp_path: Path) -> None:
     """Its board has not noticed that the host is gone: its end of the connection sleeps."""
     np.save(tmp_path / "x.npy", np.zeros((3, 1), np.float32))

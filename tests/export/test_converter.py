@@ -161,6 +161,19 @@ def test_every_end_has_its_outcome_and_the_next_conversion_works(
         assert result.artefact == (Artefact.of(folder / "out" / "model.onnx") if does == "fine" else None)
 
 
+def test_a_file_of_the_folder_here_is_no_part_of_the_converter(
+    trouble: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People call a script `onnx.py` or `queue.py`."""
+    for name in ("onnx", "queue", "onnxscript"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('mine')")
+    monkeypatch.chdir(tmp_path)
+    student = _saved(trouble, "fine", tmp_path)
+    with Converter(tmp_path / "scratch") as converter:
+        result = _convert(converter, student, tmp_path / "out" / "model.onnx")
+    assert result.outcome is ConversionOutcome.OK, result.detail
+
+
 def test_a_worker_begun_early_is_the_one_that_converts(trouble: ModuleType, tmp_path: Path) -> None:
     student = _saved(trouble, "fine", tmp_path)
     with Converter(tmp_path / "scratch") as converter:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, SentinelReading
+from edgekd.devices._protocol import Job, Load, Measurement, MeasurePlan, Outcome, SentinelReading
 from edgekd.errors import Interrupted
 from edgekd.measure.contention import DriftBaseline, measure_uncontended, uncontended_processes
 from edgekd.measure.disturbed_processes import without_disturbed
@@ -124,3 +124,19 @@ def test_a_device_that_stays_slow_is_not_waited_for_for_ever():
     for _ in range(2):
         measure_uncontended(session, [JOB], plan, drift_baseline)
     assert session.asked == [1] * 5  # four for the first batch, and then it is known to be slower
+
+
+@pytest.mark.parametrize(("crashes", "batches"), [([False, True, True, True], 4), ([True], 1)])
+def test_a_crash_is_not_repeated_and_replaces_no_measurement(crashes, batches):
+
+    class Crashing(Moody):
+        def measure(self, jobs, plan, progress=None):
+            found = super().measure(jobs, plan, progress)
+            if not crashes[len(self.asked) - 1]:
+                return found
+            return [one.but(outcome=Outcome.CRASHED, processes=()) for one in found]
+
+    session = Crashing([True] * batches)
+    plan = MeasurePlan(processes=3, rounds=ROUNDS)
+    found = measure_uncontended(session, [JOB], plan, DriftBaseline([measured([0, 0, 0])]))
+    assert (found[0].outcome is Outcome.CRASHED, session.asked) == (crashes[0], [1] * batches)

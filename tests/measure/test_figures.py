@@ -84,6 +84,21 @@ def test_missed_calls_are_a_share_and_only_of_a_periodic_load():
     assert figure.high == 1.0  # a share
 
 
+def test_a_model_that_is_slower_than_its_period_misses_every_call():
+    """A round is a few calls, none of which need be a period late: in an app the delay grows without end."""
+    closed = measure()
+    slow = [p.but(calls=50, missed=0, mean_us=115_000.0) for p in closed.processes]
+    late = closed.but(plan=MeasurePlan(load=Load(pattern="periodic", rate_hz=10.0)), processes=slow)
+    assert figure_of(late, "load.missed").value == 1.0
+
+
+def test_the_sentinel_of_a_periodic_load_is_called_back_to_back():
+    plan = MeasurePlan(processes=5, rounds=10, load=Load(pattern="periodic", rate_hz=0.5))
+    alone = plan.but(sentinel=False).nominal_s
+    assert alone >= 5 * 10 * 10.0
+    assert plan.nominal_s - alone == pytest.approx(plan.but(load=Load(), sentinel=False).nominal_s)
+
+
 def test_values_are_medians_inside_their_interval():
     measurement = measure()
     p95 = figure_of(measurement, "latency.p95")

@@ -64,6 +64,27 @@ def test_a_batch_in_which_the_machine_shifted_is_repeated():
     assert not moved_too_far(measured.sentinel, PLAN.rounds)
 
 
+def test_a_job_that_fails_in_a_repetition_keeps_its_measurement():
+    session = FakeDevice({"a": 100.0, "b": 100.0}).open()
+    measure, batches = session.measure, []
+
+    def hanging_later(*asked):
+        good, other = measure(*asked)
+        batches.append(other)
+        if len(batches) > 1:
+            return [good, other.but(outcome=Outcome.HUNG, processes=())]
+        late = len(good.sentinel.p5_us) // 2
+        moved = tuple(us * (1.2 if place >= late else 1.0) for place, us in enumerate(good.sentinel.p5_us))
+        batches[0] = other.but(sentinel=other.sentinel.but(p5_us=moved))
+        return [good.but(sentinel=batches[0].sentinel), batches[0]]
+
+    session.measure = hanging_later
+    good, kept = measure_stable(session, [job("a"), job("b")], PLAN.but(processes=6))
+    assert len(batches) == 2
+    assert kept == batches[0]
+    assert (is_unstable(kept), is_unstable(good)) == (True, False)
+
+
 def test_a_shift_beside_later_jobs_of_a_large_batch_counts_as_well():
     """Each group of a large batch has a sentinel of its own."""
     calm = FakeDevice({"a": 100.0, "b": 100.0})

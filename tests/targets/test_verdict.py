@@ -46,3 +46,9 @@ def test_what_was_counted_does_not_move() -> None:
     verdict = judge(target(size={"file": "1 KiB"}), [figure("size.file", 1024.0, None)])
     assert verdict.unsure(0.5) == verdict
     assert verdict.holds
+
+
+def test_memory_does_not_depend_on_the_machines_speed() -> None:
+    verdict = judge(target(memory={"model": "4 MiB"}), [figure("memory.model", 3.87 * 2**20, 0.03 * 2**20)])
+    assert verdict.unsure(0.04) == verdict
+    assert verdict.holds
