@@ -30,7 +30,7 @@ def random_inputs(shapes: Sequence[Sequence[int]], seed: int, count: int) -> lis
 
 def answers_to(module: nn.Module, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return a module's answers (N, ...) to samples, one by one: its batch may be fixed by its ``forward``."""
-    samples = [[torch.from_numpy(values[at : at + 1]) for values in inputs] for at in range(len(inputs[0]))]
+    samples = [[torch.from_numpy(values[at : at + 1]).clone() for values in inputs] for at in range(len(inputs[0]))]
     with torch.inference_mode():
         return np.concatenate([module(*sample).float().numpy() for sample in samples])
 

@@ -43,6 +43,7 @@ from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.pictures import read_picture
 from edgekd.tasks.inspect_data import holds_texts, look_at
 from edgekd.tasks.labelled import statistics
+from edgekd.tasks.normalisation import require_varied
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.score import top1
 from edgekd.tasks.splits import carve, content_keys, digest_arrays
@@ -259,6 +260,7 @@ def _of_arrays(
     _require_shape(source.name, images.shape[1:], shape)
     mean, std = (normal["mean"], normal["std"]) if normal else statistics(images, per_channel=True)
     _require_channels(mean, std, images.shape[1:])
+    require_varied(source.name, std)
     classes = classes_of(module, InputSpec(shape=images.shape[1:]), called)
     kind: Literal["top1", "agreement"] = "agreement" if labelled is None else "top1"
     spec = TaskSpec(

@@ -35,6 +35,7 @@ from edgekd.records import digest_json
 from edgekd.running import versions_here
 from edgekd.search.plan import trial_plan
 from edgekd.search.requirements import require_meter, require_running, require_runtimes
+from edgekd.store.atomic import sweep
 from edgekd.store.records import RunHeader
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.relative import floored
@@ -93,6 +94,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
         )
     places = {form: output / form.value for form in formats}
     for place in places.values():
+        sweep(place)  # what a killed export left
         require_replaceable(place, [path for path in (*given.files, plan.data) if path is not None])
     session = open_device(target.device if target is not None else "this-computer", notice=events.notice).open()
     try:
@@ -441,6 +443,10 @@ def _backends(target: Target | None, form: Format) -> list[Backend]:
 def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
     """Remarks on how far the scores can be trusted."""
     notes, given = list[str](), task.spec.input
+    if plan.std and given.raw_dtype == "uint8" and max(plan.std) <= 1:
+        notes.append(
+            "--mean and --std are in raw units, 0 to 255 for pixels: these look like those of pixels from 0 to 1"
+        )
     if plan.data is not None and not plan.mean:
         if given.raw_dtype == "uint8":
             mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (given.mean, given.std))

@@ -117,7 +117,7 @@ def no_graph(called: str, error: Exception) -> ConfigurationError:
     reason = first_line(error)
     remedy = "torch.export needs a forward pass without branches on values; check it with torch.export.export"
     if any(words in reason for words in _OTHER_INPUTS):
-        remedy = "models of one image are taken so far: no token indices, and no second input"
+        remedy = "one input of the task is given here: a model of several inputs is exported with a shape each, --input"
     elif _FIXED_BATCH in reason:
         reason = "its forward pass fixes the number of images"
         remedy = "write images.shape[0] for len(images) and int(...) of it, and -1 where a size is of the batch"
@@ -126,7 +126,7 @@ def no_graph(called: str, error: Exception) -> ConfigurationError:
 
 def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]:
     """Return (path of a convolution or linear layer, path of the BatchNorm that reads all of its output)."""
-    modules, parameters = dict(module.named_modules()), program.graph_signature.inputs_to_parameters
+    modules, parameters = dict(module.named_modules(remove_duplicate=False)), _tensors_read(module, program)
     plain = _plain_norms(module, program)
     found = []
     for node in program.graph.nodes:
@@ -140,20 +140,33 @@ def _pairs(module: nn.Module, program: ExportedProgram) -> list[tuple[str, str]]
             continue
         if isinstance(layer, nn.Linear) and source.meta["val"].dim() != 2:
             continue  # the norm is over the second axis, and the layer's features are the last
-        if _computes_with_its_own(source, layer, _path(source), parameters) and _can_change(module, program, layer):
+        if _computes_with_its_own(source, layer, parameters) and _can_change(module, program, layer):
             found.append((_path(source), _path(node)))
     return found
 
 
+def _tensors_read(module: nn.Module, program: ExportedProgram) -> Mapping[str, Tensor]:
+    """Return the parameter of each placeholder: under which of its names a program reads one is by chance."""
+    known = dict(module.named_parameters(remove_duplicate=False))
+    return {place: known[name] for place, name in program.graph_signature.inputs_to_parameters.items()}
+
+
 def _plain_norms(module: nn.Module, program: ExportedProgram) -> Mapping[str, int]:
     """Return the number of calls of each BatchNorm that computes exactly what torch's own does, children included."""
-    own = [name for name, part in module.named_modules() if isinstance(part, _NORMS) and _forward_is_torchs(part)]
+    own = {
+        name: part
+        for name, part in module.named_modules(remove_duplicate=False)
+        if isinstance(part, _NORMS) and _forward_is_torchs(part)
+    }
     operators = dict[str, list[str]]()
     for node in program.graph.nodes:
         if _computes(node):
             for path, _ in (node.meta.get("nn_module_stack") or {}).values():
                 operators.setdefault(path, []).append(getattr(node.target, "_opname", ""))
-    return {name: len(operators[name]) for name in own if set(operators.get(name, ())) == {"batch_norm"}}
+    calls = dict[nn.Module, list[str]]()
+    for name, part in own.items():
+        calls.setdefault(part, []).extend(operators.get(name, ()))
+    return {name: len(calls[part]) for name, part in own.items() if set(calls[part]) == {"batch_norm"}}
 
 
 def _forward_is_torchs(norm: nn.Module) -> bool:
@@ -162,7 +175,7 @@ def _forward_is_torchs(norm: nn.Module) -> bool:
 
 def _alone(module: nn.Module, program: ExportedProgram, gone: set[str]) -> list[str]:
     """Return the paths of the remaining BatchNorms with statistics that are only applied to images."""
-    modules, ranks = dict(module.named_modules()), dict[str, set[int]]()
+    modules, ranks = dict(module.named_modules(remove_duplicate=False)), dict[str, set[int]]()
     plain = _plain_norms(module, program)
     for node in program.graph.nodes:
         if _computes(node) and _path(node) in plain and isinstance(modules[_path(node)], nn.BatchNorm2d):
@@ -215,11 +228,14 @@ def _depthwise(norm: nn.Module) -> nn.Conv2d:
 
 
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(root.get_submodule(parent), name, module)
+    """Replace a module under all its names."""
+    old = root.get_submodule(path)
+    for alias in [name for name, part in root.named_modules(remove_duplicate=False) if part is old]:
+        parent, _, name = alias.rpartition(".")
+        setattr(root.get_submodule(parent), name, module)
 
 
-def _computes_with_its_own(node: fx.Node, layer: nn.Module, path: str, parameters: Mapping[str, str]) -> bool:
+def _computes_with_its_own(node: fx.Node, layer: nn.Module, parameters: Mapping[str, Tensor]) -> bool:
     """Return whether a node is a layer's only product, with its weight unchanged, and its bias if it has one.
 
     A layer without a bias gets one: its class must use it, as torch's own do. Padding before the product is allowed.
@@ -229,9 +245,9 @@ def _computes_with_its_own(node: fx.Node, layer: nn.Module, path: str, parameter
     if isinstance(layer, nn.ConvTranspose2d) and layer.groups > 1:
         return False
     given = [node.args[place] if len(node.args) > place else None for place in (1, 2)]
-    names = [parameters.get(part.name) if isinstance(part, fx.Node) else None for part in given]
+    weight, bias = (parameters.get(part.name) if isinstance(part, fx.Node) else None for part in given)
     has_bias = layer.bias is not None
-    return names == [f"{path}.weight", f"{path}.bias" if has_bias else None] and (has_bias or _hands_on_bias(layer))
+    return weight is layer.weight and bias is layer.bias and (has_bias or _hands_on_bias(layer))
 
 
 def _hands_on_bias(layer: nn.Module) -> bool:
@@ -243,12 +259,12 @@ def _hands_on_bias(layer: nn.Module) -> bool:
 
 
 def _can_change(root: nn.Module, program: ExportedProgram, layer: nn.Module) -> bool:
-    """Return whether a layer's weight and bias may be replaced: its weight is not shared, and is used once."""
+    """Return whether a layer's weight and bias may be replaced: no other has its weight, which is used once."""
+    shared = {name for name, value in root.named_parameters(remove_duplicate=False) if value is layer.weight}
+    owners = {root.get_submodule(name.rpartition(".")[0]) for name in shared}
     signature = program.graph_signature.inputs_to_parameters
-    places = {name: place for place, name in signature.items()}
-    shared = [name for name, value in root.named_parameters(remove_duplicate=False) if value is layer.weight]
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name == places.get(shared[0])]
-    return len(shared) == 1 and len(nodes) == 1 and len(nodes[0].users) == 1
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and signature.get(node.name) in shared]
+    return owners == {layer} and sum(len(node.users) for node in nodes) == 1
 
 
 def _computes(node: fx.Node) -> bool:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from edgekd.ir.operators import TABLE, OperatorSpec, aten_operator
@@ -85,12 +86,13 @@ def trace(student: Student, *, dynamic_batch: bool = False, decomposed: bool = T
             _pool_as_mean(program)
             if decomposed or any(_changes_in_place(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
+                _keep_answers(program)
             _simplify(program)  # only now: an in-place operator may have changed a copy
             _renumber(program)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:  # torch's own errors are among these
         raise no_graph(f"the {student.family} module", error) from error
     prefix = "" if whole is module else "core"
-    return Traced(flat, program, keys_of(program, prefix), parameters_of(program, prefix))
+    return Traced(flat, program, keys_of(program, prefix), parameters_of(program, whole, prefix))
 
 
 def is_decoding(key: str) -> bool:
@@ -148,13 +150,20 @@ def keys_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dic
     return keys
 
 
-def parameters_of(exported_program: ExportedProgram, core_prefix: str = "core") -> dict[str, str]:
-    """Return a map from placeholder to the student's parameter or buffer name (a wrapper's own keep theirs)."""
+def parameters_of(exported_program: ExportedProgram, module: nn.Module, core_prefix: str = "core") -> dict[str, str]:
+    """Return a map from placeholder to the student's parameter or buffer name (a wrapper's own keep theirs).
+
+    A tensor that ``module`` has under several names has its first, whichever of them the program reads.
+    """
     signature = exported_program.graph_signature
     strip = f"{core_prefix}." if core_prefix else ""
     named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     named |= signature.inputs_to_lifted_tensor_constants
-    return {placeholder: name.removeprefix(strip) for placeholder, name in named.items()}
+    tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    first, of = dict[int, str](), dict[str, str]()
+    for name, tensor in tensors:
+        of[name] = first.setdefault(id(tensor), name)
+    return {placeholder: of.get(name, name).removeprefix(strip) for placeholder, name in named.items()}
 
 
 def execute(traced: Traced, inputs: Tensor, visit: Callable[[str, Any], Any]) -> Any:
@@ -214,6 +223,16 @@ def call(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
     """Run torch's operator of a node on its arguments' values."""
     target: Any = node.target
     return target(*args, **kwargs)
+
+
+def _keep_answers(program: ExportedProgram) -> None:
+    """Drop the outputs that decomposition adds for what a forward pass changes in place: its input, or a buffer."""
+    specs = program.graph_signature.output_specs
+    kept = [place for place, spec in enumerate(specs) if spec.kind is OutputKind.USER_OUTPUT]
+    output = next(node for node in program.graph.nodes if node.op == "output")
+    output.args = (tuple(output.args[0][place] for place in kept),)
+    specs[:] = [specs[place] for place in kept]
+    program.graph_module.recompile()
 
 
 def _pool_as_mean(program: ExportedProgram) -> None:

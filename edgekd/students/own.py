@@ -164,7 +164,7 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     """Return the number of a model's classes, from its outputs for two blank images, signals or texts.
 
     Raises ConfigurationError, with a remedy, for a model that doesn't take such inputs only, returns anything but
-    logits (N, classes), or returns NaN or infinity.
+    logits (N, classes), returns NaN or infinity, or answers the same samples differently each time.
     """
     answer, what = _answer_to_blank(module, given, called), given.what
     found = logits_in(answer)
@@ -175,7 +175,22 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
             f"give a model that classifies whole {what}; of several tensors call one `logits`",
         )
     _require_finite([found], called)
+    if not any(part.training for part in module.modules()):  # else its dropout may draw
+        _require_repeatable(module, given, called)
     return int(found.shape[1])
+
+
+def _require_repeatable(module: nn.Module, given: InputSpec, called: str) -> None:
+    """Raise ConfigurationError if two answers to the same samples differ: no file can be compared with such a model."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        first, second = (logits_in(module(torch.from_numpy(given.random(0, _BATCH)))) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max()), equal_nan=True):
+        raise ConfigurationError.one(
+            f"`{called}` answers the same {given.what} differently each time, also in eval mode",
+            "let nothing draw or count in its forward: F.dropout(x, p, self.training), or nn.Dropout",
+        )
 
 
 def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object:

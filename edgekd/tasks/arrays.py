@@ -92,7 +92,7 @@ def layout_of(inputs: NDArray[Any], layout: Layout, where: str) -> Literal["nchw
 def _remedy_of_type(inputs: NDArray[Any]) -> str:
     """Return the remedy for samples that are neither uint8 nor float32."""
     if np.issubdtype(inputs.dtype, np.integer) and inputs.dtype.itemsize >= 4 and inputs.ndim == 2:
-        return "whole numbers (N, T) are tokens, and texts are not supported yet: pictures and signals are"
+        return "whole numbers (N, T) are tokens: give the texts themselves, to a task of kind text-classification"
     if inputs.dtype.newbyteorder("=") == np.int16:
         return "uint8 or float32 expected: of 16-bit audio give (x / 32768).astype('float32')"
     return "uint8 or float32 expected: convert them with astype"

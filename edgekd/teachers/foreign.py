@@ -15,7 +15,8 @@ from edgekd.errors import ConfigurationError, MissingError, first_line
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students.outputs import described, logits_in
 from edgekd.tasks._protocol import TaskSpec
-from edgekd.teachers.normalise import check_pair, normalised
+from edgekd.tasks.normalisation import check_pair
+from edgekd.teachers.normalise import normalised
 
 __all__ = ["ForeignTeacher", "Normal", "in_raw_units", "needed"]
 

@@ -76,9 +76,17 @@ class HuggingfaceTeacher(ForeignTeacher):
 
     def _own(self, spec: TaskSpec) -> Normal | None:
         written = self._preprocessor()
-        if not written.get("do_normalize", True) or "image_mean" not in written or "image_std" not in written:
+        if written.get("do_flip_channel_order"):
+            raise ConfigurationError.one(
+                f"the preprocessor of teacher `{self.name}` turns RGB into BGR, which is not done here",
+                "give it as a teacher of kind torch: a function whose model flips the channels first",
+            )
+        scales = written.get("do_rescale", True)
+        if not written.get("do_normalize", True):  # pixels from 0 to 1, or as they are
+            return in_raw_units((0.0,), (1.0,) if scales else (1 / 255,), spec)
+        if "image_mean" not in written or "image_std" not in written:
             return None
-        if not written.get("do_rescale", True) or abs(written.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
+        if not scales or abs(written.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
             raise ConfigurationError.one(
                 f"the preprocessor of teacher `{self.name}` does not scale pixels to 0..1",
                 "write its mean and std in raw units",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgekd.errors import ConfigurationError
 
-__all__ = ["check_pair", "normalised"]
+__all__ = ["normalised"]
 
 
 def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -24,11 +24,3 @@ def normalised(batch: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return (batch.float() - torch.tensor(mean, device=batch.device).reshape(shape)) / torch.tensor(
         std, device=batch.device
     ).reshape(shape)
-
-
-def check_pair(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raise ValueError if mean or std is given without the other, or a deviation is not positive."""
-    if (mean is None) != (std is None):
-        raise ValueError("mean and std belong together: give both, or neither")
-    if std is not None and min(std, default=0.0) <= 0:
-        raise ValueError("std must be above zero, in raw units (for 0..255 pixels 58.4, not 0.229)")

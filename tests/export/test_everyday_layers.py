@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgekd.artefacts import Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.devices._protocol import DeviceSession, Job
+from edgekd.errors import ConfigurationError
 from edgekd.export._protocol import Exporter, ExportOptions
 from edgekd.export.integer import float_operators
 from edgekd.export.onnx.exporter import OnnxExporter
@@ -175,6 +176,66 @@ def transposed() -> nn.Module:
     )
 
 
+class Blurred(nn.Module):
+    """Fixed filters: a buffer, one that no file of weights has, and a plain tensor (Zhang 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blur = torch.ones(8, 1, 2, 2) / 4
+        self.register_buffer("kept", blur)
+        self.register_buffer("made", blur.clone(), persistent=False)
+        self.plain = blur.clone()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.conv(x))
+        for weight in (self.kept, self.made, self.plain):
+            x = nn.functional.conv2d(x, weight, stride=2, groups=8)
+        return self.fc(x.mean((2, 3)))
+
+
+class Aliased(nn.Module):
+    """A part of a backbone under another name, as people cut off its head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
+        self.features = nn.Sequential(*list(self.backbone.children())[:-1])
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+class InPlace(nn.Module):
+    """The input is changed, and a buffer counts; a bias is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 10)
+        self.gain = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.mul_(0.5)
+        self.calls += 1
+        x = torch.relu(nn.functional.conv2d(x, self.conv.weight, self.conv.bias * self.gain, 2))
+        return self.fc(x.mean((2, 3)))
+
+
+class PaddedPool(nn.Module):
+    """A pool with more padding on one side, as other frameworks have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.then, self.fc = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pad(self.conv(x), (0, 1, 0, 1), value=float("-inf"))
+        return self.fc(torch.relu(self.then(torch.max_pool2d(x, 3, 2))).mean((2, 3)))
+
+
+UNUSUAL = {"blurred": Blurred, "aliased": Aliased, "in-place": InPlace, "padded-pool": PaddedPool}
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mobile": mobile,
     "vgg": vgg,
@@ -185,7 +246,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "unfused": Unfused,
     "halves": Halves,
 }
-ROWS: dict[str, Callable[[], nn.Module]] = {**MODELS, "rows": Rows, "transposed": transposed}
+ROWS: dict[str, Callable[[], nn.Module]] = {**MODELS, "rows": Rows, "transposed": transposed, **UNUSUAL}
 EXPORTERS: dict[str, tuple[Exporter, str]] = {
     "litert/xnnpack": (TfliteExporter(), ".tflite"),
     "onnxruntime/cpu": (OnnxExporter(), ".onnx"),
@@ -220,6 +281,25 @@ def test_answers_are_the_students(
     assert check_parity(this_computer, job, student, samples, options, tmp_path / "parity").holds
     left = float_operators(path) if precision is Precision.INT8 else None
     assert left is None or len(left) <= 1, left  # the answer's own conversion
+
+
+@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.DYNAMIC_INT8, Precision.INT8])
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_models_are_the_students(
+    name: str, precision: Precision, backend: str, samples: NDArray[Any], this_computer: DeviceSession, tmp_path: Path
+) -> None:
+    (exporter, suffix), where, here = EXPORTERS[backend], Backend.model_validate(backend), this_computer.describe()
+    student, options = calibrate(student_of(name), samples, precision, "minmax", here, where), ExportOptions()
+    if (name, precision, backend) == ("padded-pool", Precision.INT8, "litert/xnnpack"):  # a float island too many there
+        with pytest.raises(ConfigurationError, match="no operator with the weights"):
+            exporter.export(student, options, where, here, tmp_path / f"model{suffix}")
+        return
+    job = Job(artefact=exporter.export(student, options, where, here, tmp_path / f"model{suffix}"), backend=where)
+    found = check_parity(this_computer, job, student, samples, options, tmp_path / "parity")
+    assert found.holds, found
+    if name == "aliased" and precision is Precision.INT8:
+        assert not student.annotations.float_operators
 
 
 @pytest.mark.parametrize("backend", EXPORTERS)

@@ -55,6 +55,19 @@ class BothRead(nn.Module):
         return self.bn(y) + y
 
 
+class Aliased(nn.Module):
+    """Layers under two names, of which the forward pass uses the later ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Residual()
+        self.features = nn.Sequential(self.backbone.conv1, self.backbone.bn1, self.backbone.relu)
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x).mean((2, 3)))
+
+
 class NormTwice(nn.Module):
     """One BatchNorm behind two convolutions."""
 
@@ -182,6 +195,15 @@ def awake(module: nn.Module) -> nn.Module:
                 nn.init.normal_(part.weight)
                 nn.init.normal_(part.bias)
     return module.eval()
+
+
+def test_layers_under_two_names_are_folded_under_both() -> None:
+    module = awake(Aliased())
+    folded = fold_module(module, InputSpec(shape=(3, 8, 8)))
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(folded(x), module(x), atol=1e-5, rtol=1e-5)
+    assert isinstance(folded.features[1], nn.Identity)
+    assert folded.features[0] is folded.backbone.conv1
 
 
 def norms(module: nn.Module) -> int:

@@ -49,7 +49,7 @@ def test_channels_last_values_land_in_their_channels():
         (np.zeros((5, 6, 7), np.uint8), np.eye(5, dtype=np.int64), r"\(5, 5\)"),
         (np.full((5, 6, 7), np.nan, np.float32), LABELS, "NaN"),
         (np.zeros((5, 1, 8000), np.int16), LABELS, r"samples are int16 \(5, 1, 8000\)[\s\S]*16-bit audio"),
-        (np.zeros((5, 12), np.int64), LABELS, "texts are not supported yet"),
+        (np.zeros((5, 12), np.int64), LABELS, "a task of kind text-classification"),
     ],
 )
 def test_wrong_arrays_are_named(inputs, labels, said):

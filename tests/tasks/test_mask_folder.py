@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import Task
@@ -26,9 +27,9 @@ def write(root: Path, highest: int = 1) -> Path:
     return root
 
 
-def task(root: Path) -> MaskFolder:
+def task(root: Path, **changes: object) -> MaskFolder:
     options = {"images": root / "images", "masks": root / "masks", "labels": ("ground", "leaf")}
-    return MaskFolder.model_validate({**options, "size": (8, 8), "calibration": 4})
+    return MaskFolder.model_validate({**options, "size": (8, 8), "calibration": 4, **changes})
 
 
 class TestMaskFolder(TaskContract):
@@ -41,6 +42,24 @@ class TestMaskFolder(TaskContract):
 def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="of class 3"):
         task(write(tmp_path, 3)).split("train")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ({"mean": 120.0}, "mean and std belong together"),
+        ({"mean": 120.0, "std": 0.0}, "std must be above zero"),
+    ],
+)
+def test_a_normalisation_is_given_whole(tmp_path: Path, written: dict[str, float], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        task(write(tmp_path), **written)
+
+
+def test_a_normalisation_has_one_value_or_one_a_channel(tmp_path: Path) -> None:
+    made = task(write(tmp_path), mean=(1.0, 2.0), std=(1.0, 2.0))
+    with pytest.raises(ConfigurationError, match="`mean` has 2 values, and the samples have 3 channels"):
+        _ = made.spec
 
 
 def test_pictures_and_masks_are_paired(tmp_path: Path) -> None:

@@ -89,6 +89,24 @@ def test_a_preprocessor_of_another_scale_is_not_guessed(make, spec, folder):
         bind(make("scaled"), spec)
 
 
+@pytest.mark.parametrize(("rescales", "scale"), [(True, 255.0), (False, 1.0)])
+def test_a_preprocessor_that_does_not_normalise_is_followed(make, spec, vit, batch, folder, rescales, scale):
+    """The task's mean and std are what a model without any would be given; this one comes with its own: none."""
+    shutil.copytree(folder / "vit", folder / "plain", dirs_exist_ok=True)
+    described = {"do_normalize": None, "do_rescale": rescales, "image_mean": [0.5], "image_std": [0.5]}
+    (folder / "plain" / "preprocessor_config.json").write_text(json.dumps(described))
+    with torch.no_grad():
+        expected = vit(pixel_values=batch.float() / scale).logits
+    torch.testing.assert_close(bind(make("plain"), spec).logits(batch), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_preprocessor_that_flips_the_channels_is_refused(make, spec, folder):
+    shutil.copytree(folder / "vit", folder / "flipped", dirs_exist_ok=True)
+    (folder / "flipped" / "preprocessor_config.json").write_text(json.dumps({"do_flip_channel_order": True}))
+    with pytest.raises(ConfigurationError, match="turns RGB into BGR"):
+        bind(make("flipped"), spec)
+
+
 def test_the_error_for_images_of_another_size_names_resize(make, spec):
     large = spec.but(input=spec.input.but(shape=(3, 16, 16)))
     with pytest.raises(ConfigurationError, match="or its `resize`"):

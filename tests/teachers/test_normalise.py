@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from edgekd.errors import ConfigurationError
-from edgekd.teachers.normalise import check_pair, normalised
+from edgekd.tasks.normalisation import check_pair
+from edgekd.teachers.normalise import normalised
 
 
 def test_one_value_or_one_a_channel():

@@ -164,7 +164,8 @@ class Pruned(Record):
             if (makers := tuple(name for name in group.makers if name in remaining))  # else it went with its block
         ]
         groups = [group for _, group in left]
-        counts = [self._kept(group, self._ratio(group, arch)) for group in groups]
+        # an axis has the name of the whole group's first layer, which may have gone with its block
+        counts = [self._kept(group, self._ratio(anatomy.groups[place], arch)) for place, group in left]
         if before is not None:  # its channels lie elsewhere than in the whole model
             groups = traced(model, spec.input, groups)
         by_now = map(_order, importances(model, groups)) if orders is None else (orders[place] for place, _ in left)

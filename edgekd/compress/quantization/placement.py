@@ -76,13 +76,23 @@ def why_float(node: fx.Node, traced: Traced, computed: AbstractSet[fx.Node]) -> 
         weight = node.args[1]
         if not isinstance(weight, fx.Node) or weight.name not in traced.parameters:
             return "takes its weight from a computation"
+        if traced.parameters[weight.name] not in dict(traced.student.module.named_parameters()):
+            return "takes its weight from a buffer, and only parameters are quantized"
+        if len(node.args) > 2 and isinstance(node.args[2], fx.Node) and node.args[2].name not in traced.parameters:
+            return "takes its bias from a computation"
     elif name in ("hardtanh", "clamp") and not is_clamp_at_zero(node):
         return "clamps to a range that doesn't begin at zero"
-    elif name == "pad" and len(node.args) > 3 and node.args[3]:
+    elif _is_padded_by_other_than_zero(node):
         return f"pads with {node.args[3]}, and only zero stays exact"
+    elif name.startswith("max_pool") and _is_padded_by_other_than_zero(node.args[0]):
+        return "reads padding by other than zero"
     elif name in (*_ELEMENTWISE, "cat") and not all(part in computed for part in _operands(node)):
         return "takes a constant, and only computed tensors have an integer form"
     return ""
+
+
+def _is_padded_by_other_than_zero(node: object) -> bool:
+    return isinstance(node, fx.Node) and operator_of(node) == "pad" and len(node.args) > 3 and bool(node.args[3])
 
 
 def _operands(node: fx.Node) -> Sequence[object]:

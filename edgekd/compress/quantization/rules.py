@@ -105,13 +105,14 @@ def sources_of(node: fx.Node) -> list[fx.Node]:
 def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
     """Return the axis of the output channels of each parameter that is a weight.
 
-    Without computed weights, and without those shared by operators with different output axes.
+    Without computed weights, without buffers, and without those shared by operators with different output axes.
     """
     found: dict[str, set[int]] = {}
+    trained = {name for name, _ in traced.student.module.named_parameters()}
     for node in nodes:
         axis = weight_axis(operator_of(node)) if node.op == "call_function" else None
         weight = _parameter(node, 1, traced) if axis is not None else ""
-        if weight and axis is not None:
+        if weight in trained and axis is not None:
             found.setdefault(weight, set()).add(axis)
     return {weight: min(axes) for weight, axes in found.items() if len(axes) == 1}
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import (
-    BeforeValidator,
     Field,
     PositiveInt,
     field_validator,
@@ -40,21 +39,15 @@ from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.carved import CarvedTask
 from edgekd.tasks.labelled import CarvedImages, LabelledImages
 from edgekd.tasks.metrics.heads import metric_name, score_heads
+from edgekd.tasks.normalisation import Values, check_channels, check_pair, require_varied
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.vectors import head_of
 
-__all__ = ["ArrayImages", "ImageClassification", "Images", "Values", "names_of"]
-
-
-def _several(value: Any) -> Any:
-    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+__all__ = ["ArrayImages", "ImageClassification", "Images", "names_of"]
 
 
 _INPUT_NAMES = {2: "signal", 3: "image"}  # by the axes of a sample
 _NEEDED = ("x_train", "y_train", "x_test", "y_test")
-
-Values = Annotated[tuple[float, ...], BeforeValidator(_several)]
-"""One number, or one for each channel."""
 
 
 class Images(CarvedTask):
@@ -80,10 +73,7 @@ class Images(CarvedTask):
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std belong together: give both, or neither")
-        if self.std is not None and min(self.std, default=0.0) <= 0:
-            raise ValueError("std must be above zero, in raw units")
+        check_pair(self.mean, self.std)
         return self
 
     def score(self, outputs: Rows, labels: Rows) -> Score:
@@ -145,14 +135,8 @@ class Images(CarvedTask):
         mean, std = self.mean, self.std
         if mean is None or std is None:
             mean, std = data.described.moments(self.per_channel)
-        for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, channels):
-                raise ConfigurationError.one(
-                    f"{title}: `{name}` has {len(values)} values, and the samples have {channels} channels",
-                    "give one value, or one a channel",
-                )
-        if min(std) <= 0:
-            raise ConfigurationError.one(f"{title}: all values are the same", "check the data")
+        check_channels(title, mean, std, channels)
+        require_varied(title, std)
         head = self._head()
         exact = seen.dtype == np.uint8
         return TaskSpec(

@@ -10,11 +10,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks._protocol import (
@@ -27,10 +27,10 @@ from edgekd.tasks._protocol import (
     TaskSpec,
 )
 from edgekd.tasks.carved import CarvedTask
-from edgekd.tasks.images.classification import Values
 from edgekd.tasks.images.decoding import framed, opened, picture_bytes
 from edgekd.tasks.labelled import CarvedImages, LabelledImages, statistics
 from edgekd.tasks.metrics.heads import metric_name, score_heads
+from edgekd.tasks.normalisation import Values, check_channels, check_pair
 from edgekd.tasks.rows import IGNORED, NOTHING, OBJECT_FIELDS, label_rows
 
 __all__ = ["Annotation", "Pictures", "Thing", "read_mask", "read_picture"]
@@ -70,11 +70,17 @@ class Pictures(CarvedTask):
     flip: bool = True
     objects: Annotated[int, Field(ge=1, le=1000)] = 100
 
+    @model_validator(mode="after")
+    def _normalised(self) -> Self:
+        check_pair(self.mean, self.std)
+        return self
+
     def _described(self) -> TaskSpec:
         heads = self._heads()
         mean, std = self.mean, self.std
         if mean is None or std is None:
             mean, std = statistics(self.split("train").inputs, per_channel=False)
+        check_channels(self._title(), mean, std, 3)
         return TaskSpec(
             name=self._title(),
             kind=self._kind(),

@@ -36,7 +36,8 @@ def score_heads(heads: Sequence[HeadSpec], outputs: Rows, labels: Rows) -> Score
     """Score outputs (N,) against labels (N,), in the layout of `rows`.
 
     A sample without a head's label isn't scored by that head. For regression the mean absolute error is reported too.
-    Raises ValueError if shapes don't match, and ConfigurationError if a head has no labelled sample.
+    Raises ValueError if shapes don't match, and ConfigurationError if a head has no labelled sample, or none by which
+    its metric is defined.
     """
     if len(heads) == 1 and heads[0].kind == "classification":
         return top1(outputs, labels)
@@ -75,9 +76,14 @@ def _score(head: HeadSpec, outputs: Rows, labels: Rows) -> float:
         return top1(outputs[head.name][known], true).value
     if head.kind == "segmentation":
         return mean_intersection_over_union(outputs[head.name][known], true, head.classes)
-    if head.kind == "multilabel":
-        return macro_average_precision(outputs[head.name][known], true)
-    if head.kind == "regression":
-        return coefficient_of_determination(outputs[head.name][known], true)
+    if head.kind in ("multilabel", "regression"):
+        by = macro_average_precision if head.kind == "multilabel" else coefficient_of_determination
+        try:
+            return by(outputs[head.name][known], true)
+        except ValueError as error:
+            raise ConfigurationError.one(
+                f"`{head.name}` of {len(true)} labelled samples: {error}",
+                "give more samples for validation and for the test, with different labels",
+            ) from error
     boxes, scores, kinds = (outputs[f"{head.name}.{part}"][known] for part in ("boxes", "scores", "classes"))
     return mean_average_precision(boxes, scores, kinds, true, head.classes)

@@ -71,7 +71,24 @@ def resnet20() -> nn.Module:
     return module.resnet20()
 
 
-MODELS = {"resnet20": resnet20, "mobile": mobile, "vgg": vgg}
+class StemLast(nn.Module):
+    """A residual stream whose first layer is defined after its blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Inverted(16, 16, 1) for _ in range(3)))
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)))
+
+
+def stem_last() -> nn.Module:
+    return StemLast()
+
+
+MODELS = {"resnet20": resnet20, "mobile": mobile, "vgg": vgg, "stem_last": stem_last}
 
 
 def lived_in(model: nn.Module) -> nn.Module:

@@ -31,7 +31,7 @@ import importlib.util
 _spec = importlib.util.spec_from_file_location("models_of_tests", {str(Path(__file__).with_name("conftest.py"))!r})
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
-resnet20, mobile, vgg = _module.resnet20, _module.mobile, _module.vgg
+resnet20, mobile, vgg, stem_last = _module.resnet20, _module.mobile, _module.vgg, _module.stem_last
 """
 
 
@@ -107,6 +107,15 @@ def test_each_group_may_have_a_ratio_of_its_own(make, spec, batch):
     student = family.build(arch, spec)
     assert [block.conv1.out_channels for block in student.layer2 if hasattr(block, "conv1")] == [8, 24]
     assert student.layer3[0].conv1.out_channels == 64
+    with torch.no_grad():
+        assert student(batch).shape == (4, 10)
+
+
+def test_a_group_keeps_its_ratio_where_its_first_layer_goes_with_a_block(make, spec, batch):
+    family = make("stem_last", ratio_per="group", ratios=[0.5, 1.0])
+    assert "blocks.0" in family.whole(spec).removable[:2]
+    student = family.build(largest(family, spec, **{"blocks_blocks": 1, "keep_blocks.0.body.6": 0.5}), spec)
+    assert student.stem.out_channels == 8
     with torch.no_grad():
         assert student(batch).shape == (4, 10)
 

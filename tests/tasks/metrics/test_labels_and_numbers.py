@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgekd.errors import ConfigurationError
+from edgekd.tasks._protocol import HeadSpec
 from edgekd.tasks.metrics.heads import score_heads
 from edgekd.tasks.metrics.multilabel import macro_average_precision
 from edgekd.tasks.metrics.regression import coefficient_of_determination, mean_absolute_errors
@@ -75,3 +77,22 @@ def test_heads_are_scored_together_and_errors_reported_in_their_units() -> None:
     named = score_heads([NUMBERS.but(labels=("light", "spread"))], rows, labels)
     assert not named.parts
     assert set(named.errors) == {"light MAE", "spread MAE"}
+
+
+@pytest.mark.parametrize(
+    ("head", "label", "said"),
+    [
+        (
+            HeadSpec(name="numbers", kind="regression", classes=1, mean=(0.0,), std=(1.0,)),
+            7.0,
+            "every number is the same",
+        ),
+        (HeadSpec(name="labels", kind="multilabel", classes=1), 0, "no sample has any of the labels"),
+    ],
+)
+def test_too_few_labels_to_score_are_an_error_that_says_what_to_do(head: HeadSpec, label: float, said: str) -> None:
+    rows = np.zeros(1, [(head.name, np.float32 if head.kind == "regression" else np.int8, (1,))])
+    rows[head.name] = label
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        score_heads([head], rows.astype([(head.name, np.float32, (1,))]), rows)
+    assert "give more samples for validation and for the test" in str(caught.value.problems)
