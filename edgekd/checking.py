@@ -244,7 +244,7 @@ def with_floor(command: Command, project: Project, events: Events) -> Project:
         events.line(f"own model  {none}: the student's space leaves it out. Put 1.0 among its ratios")
     if whole is None:
         require_absolute(target, Place(str(project.path), field="target"))
-    elif command == "compress" and target.accuracy is None and project.search.by != "iterative":
+    elif command == "compress" and target.accuracy is None:
         events.line(f"accuracy   at most {DROP} below the model as it came: {target.name} names no floor")
         if sizes_of(project.task).validated_on == "train":
             events.line(

@@ -188,11 +188,20 @@ def run_project(
 
 
 def _outcome_of_what_is_there(run: Run, events: Events) -> OutcomeRecord | None:
-    """Recorded outcome, or None to resume; where a needed file is damaged, the run resumes from before it was made."""
+    """Recorded outcome, or None to resume.
+
+    Where a needed file is damaged, the run resumes from before it was made; where noise decided nothing, from before
+    the finalists were measured.
+    """
     from edgekd.bundle.write import whole_certificate
     from edgekd.search.finalists.damage import damaged_parts, forget_damaged_rounds, forget_finalists
+    from edgekd.search.finalists.selection import forget_undecided
 
     outcome = run.outcome()
+    if outcome is not None and outcome.undecided:
+        events.line("note: the last time the machine was too noisy to decide: its finalists are measured again")
+        forget_undecided(run)
+        outcome = None
     if outcome is not None and (outcome.chosen is None or whole_certificate(run) is not None):
         return outcome
     damaged = damaged_parts(run)

@@ -40,6 +40,15 @@ class Lines(SilentEvents):
 
 
 @pytest.mark.slow
+def test_rounds_get_the_same_floor_as_a_search_by_trials(own_model: Path) -> None:
+    path = own_model / "project.yaml"
+    path.write_text(path.read_text().replace("search: {", "search: {by: iterative, "))
+    project = with_floor("compress", read_project(path), Lines())
+    assert project.search.by == "iterative"
+    assert str(project.target.accuracy.drop) == "2 points"
+
+
+@pytest.mark.slow
 def test_a_floor_from_validation_that_is_carved_out_of_training_is_said(own_model: Path) -> None:
     events = Lines()
     project = with_floor("compress", read_project(own_model / "project.yaml"), events)

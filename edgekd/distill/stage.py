@@ -317,6 +317,7 @@ class Distill(Record):
             points,
             progress=lambda done, total: context.progress(StageProgress(self.name, done, total, note)),
             stop=context.stop,
+            given=spec.input,
         )
         yield CachedTeacher(outputs)
 

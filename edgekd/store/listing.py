@@ -65,7 +65,8 @@ def list_runs(folder: Path) -> RunsAnswer:
             continue
         header = run.header
         if outcome is not None:
-            state = outcome.summary if is_finished(run) else "no bundle yet: go on with the same command"
+            decided = outcome.undecided or is_finished(run)
+            state = outcome.summary if decided else "no bundle yet: go on with the same command"
         found.append(
             RunSummary(
                 folder=place,

@@ -61,9 +61,14 @@ def is_begun(folder: Path) -> bool:
 
 
 def is_finished(run: Run) -> bool:
-    """Tell whether a run's command has nothing left to do; a run that chose a finalist also needs its bundle."""
+    """Tell whether a run's command has nothing left to do.
+
+    A run that chose a finalist also needs its bundle, and one that was too noisy to decide is measured again.
+    """
     outcome = run.outcome()
     if outcome is None:
+        return False
+    if outcome.undecided:
         return False
     return outcome.exit_code != 0 or outcome.chosen is None or (run.folder / _BUNDLE).is_dir()
 

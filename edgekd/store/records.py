@@ -43,6 +43,7 @@ from pydantic import Field
 
 from edgekd.artefacts import Artefact, Backend
 from edgekd.devices._protocol import Fingerprint, Measurement, MeasurePlan
+from edgekd.errors import Unstable
 from edgekd.evidence import AccuracyKind, EvidenceKind, Figure
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.kernels import Kernels
@@ -545,3 +546,8 @@ class OutcomeRecord(Filed):
     seconds: float
     detail: tuple[str, ...] = ()  # further lines: the nearest candidates, and which limits would admit them
     estimate: RankCorrelation | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """True if noise left every verdict that counts open: the same command measures again."""
+        return self.exit_code == Unstable.exit_code and self.chosen is None

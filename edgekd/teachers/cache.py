@@ -142,12 +142,14 @@ class TeacherCache:
         points: Sequence[Point] = (),
         progress: Callable[[int, int], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        given: InputSpec | None = None,
     ) -> CachedOutputs:
         """Return logits, and activations at ``points`` of the teacher's network, for every seed.
 
-        Without a view all seeds are identical, and are computed and stored once. ``progress(done, total)`` counts
-        images to be computed, first with 0. Raises Interrupted when ``stop()``, keeping what is finished; MissingError
-        if the disk is too small; ConfigurationError if an activation is NaN or beyond float16.
+        ``given`` is the task's input; None for images. Without a view all seeds are identical, and are computed and
+        stored once. ``progress(done, total)`` counts images to be computed, first with 0. Raises Interrupted when
+        ``stop()``, keeping what is finished; MissingError if the disk is too small; ConfigurationError if an activation
+        is NaN or beyond float16.
         """
         if not seeds:
             raise ValueError("at least one seed is needed")
@@ -157,7 +159,8 @@ class TeacherCache:
             with FileLock(self.folder / f"{self._key(teacher, split, view)}.lock"):
                 columns = self._columns(teacher, split, view, seeds, points)  # another process may have been at it
                 self._check_room(columns)
-                given = InputSpec(shape=split.inputs.shape[1:])
+                shape = split.inputs.shape[1:]
+                given = given.but(shape=shape) if given is not None else InputSpec(shape=shape)
                 with observing(teacher, given, points) as ask:
                     self._complete(
                         columns, ask, split, view, progress, stop, teacher.name, samples_at_once(teacher, given)

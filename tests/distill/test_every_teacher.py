@@ -25,6 +25,7 @@ from edgekd.running import with_teacher
 from edgekd.stages import StageContext
 from edgekd.students.student import new_student
 from edgekd.teachers.keras import _keras
+from tests.tasks.reviews import written
 
 pytestmark = [pytest.mark.slow, pytest.mark.runtime]
 
@@ -179,3 +180,23 @@ def test_a_loss_on_inner_activations_refuses_a_teacher_in_a_file(kind, tmp_path)
         ConfigurationError, match="fitnet needs the teacher's features, and `small` provides only logits"
     ):
         distilled(tmp_path, project)
+
+
+TEXTS = """\
+schema: edgekd.project/1
+task: {kind: text-classification, file: reviews.csv, tokens: 16}
+teacher: {kind: train, epochs: 1, family: transformer, options: {space: {depth: 1, heads: 1, width: 32, mlp_ratio: 2}}}
+student: {family: transformer, space: {depth: 1, heads: 1, width: 16, mlp_ratio: 2}}
+target: target.yaml
+recipe:
+  - distill: {loss: {fitnet: {}}, epochs: 1, batch_size: 32, precision: float32, cache: CACHE}
+"""
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_a_loss_on_inner_activations_learns_from_a_teacher_of_texts(cache, tmp_path):
+    written(tmp_path, 64)
+    (tmp_path / "project.yaml").write_text(TEXTS.replace("CACHE", cache))
+    (tmp_path / "target.yaml").write_text(TARGET)
+    weights = distilled(tmp_path, with_teacher(read_project(tmp_path / "project.yaml"), SilentEvents()))
+    assert any(not torch.equal(weights.before[name], value) for name, value in weights.after.items())

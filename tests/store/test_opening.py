@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import ConfigurationError
+from edgekd.store.listing import list_runs
 from edgekd.store.opening import changed_since, is_finished, open_run, require_place
 from edgekd.store.records import OutcomeRecord, RunHeader, TeachersRecord
 from edgekd.store.run import Run
@@ -56,6 +57,14 @@ def test_a_run_that_found_nothing_is_finished(header: RunHeader) -> None:
     begun = open_run(header)
     finish(begun, OutcomeRecord(exit_code=5, summary="nothing fits", chosen=None, seconds=3.0), bundle=False)
     assert is_finished(begun)
+
+
+def test_a_run_that_was_too_noisy_to_decide_goes_on(header: RunHeader) -> None:
+    begun = open_run(header)
+    finish(begun, OutcomeRecord(exit_code=6, summary="too noisy", chosen=None, seconds=3.0), bundle=False)
+    assert not is_finished(begun)
+    assert open_run(header).folder == begun.folder
+    assert list_runs(begun.folder.parent).runs[0].state == "too noisy"
 
 
 def test_a_run_of_something_else_is_left_alone(header: RunHeader) -> None:

@@ -18,10 +18,9 @@ from edgekd.evidence import AccuracyKind
 from edgekd.ir.plan import Candidate
 from edgekd.records import Record
 from edgekd.search._protocol import Estimate, EstimateContext
-from edgekd.search.accuracy.recalibrate import Recalibrate
+from edgekd.search.accuracy.recalibrate import recalibrated_first
 from edgekd.search.accuracy.scoring import run_and_score
 from edgekd.search.recipe import epochs_of, shortened, with_precision
-from edgekd.students._protocol import Inheriting
 from edgekd.students.student import new_student
 
 __all__ = ["Inherited"]
@@ -50,11 +49,10 @@ class Inherited(Record):
                 f"the family `{context.family.name}` has no weights to inherit",
                 "use the accuracy estimate `short`, or the family `pruned` with a trained model",
             )
-        family = context.family
-        whole = isinstance(family, Inheriting) and family.original(context.task.spec) == candidate.arch
         recovery = shortened(context.recipe, self.recover) if self.recover else ()
-        recipe = recovery if whole else (Recalibrate(), *recovery)
-        words, epochs = f"inherited weights{'' if whole else ', BatchNorm recalibrated'}", epochs_of(recipe)
+        recipe = recalibrated_first(recovery, candidate.arch, context.family, context.task.spec)
+        changed = ", BatchNorm recalibrated" if len(recipe) > len(recovery) else ""
+        words, epochs = f"inherited weights{changed}", epochs_of(recipe)
         if epochs:
             words += f", {epochs} epoch{'s' if epochs > 1 else ''} of recovery"
         found = run_and_score(candidate, with_precision(recipe, candidate.plan.precision), context, self.kind, words)

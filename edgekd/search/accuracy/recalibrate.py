@@ -7,6 +7,7 @@ are right (Li et al. 2020, EagleEye, arXiv 2007.02491).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -16,14 +17,22 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from edgekd.errors import Interrupted, Problem
+from edgekd.ir.space import Arch
 from edgekd.records import Digest, Record, digest_json
-from edgekd.stages import StageContext
-from edgekd.students._protocol import Student
+from edgekd.stages import Stage, StageContext
+from edgekd.students._protocol import Family, Inheriting, Student
+from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import normalised
 
-__all__ = ["Recalibrate"]
+__all__ = ["Recalibrate", "recalibrated_first"]
 
 _BATCH = 128
+
+
+def recalibrated_first(recipe: Sequence[Stage], arch: Arch, family: Family, spec: TaskSpec) -> tuple[Stage, ...]:
+    """Return the recipe behind a recalibration where this arch inherits the weights of a wider network."""
+    whole = isinstance(family, Inheriting) and family.original(spec) == arch
+    return tuple(recipe) if whole or not family.inherits else (Recalibrate(), *recipe)
 
 
 class Recalibrate(Record):
@@ -40,7 +49,7 @@ class Recalibrate(Record):
 
     def key(self, inputs: Digest) -> Digest:
         """Digest of the inputs' key and the number of samples."""
-        return digest_json(["recalibrate/1", self.model_dump(mode="json"), inputs])
+        return digest_json(["recalibrate/2", self.model_dump(mode="json"), inputs])
 
     def run(self, student: Student, context: StageContext) -> Student:
         """Return a copy with new statistics. Raises Interrupted."""
@@ -68,7 +77,9 @@ class Recalibrate(Record):
         inputs = (train if len(train) else context.task.split("calibration")).inputs
         order = np.random.default_rng(context.seed).permutation(len(inputs))[: self.samples]
         raw = torch.from_numpy(np.ascontiguousarray(inputs[np.sort(order)]))
-        return (batch for batch in torch.split(raw, _BATCH) if len(batch) > 1)
+        # of nearly equal length, because each counts the same in the average
+        batches = torch.tensor_split(raw, max(1, math.ceil(len(raw) / _BATCH)))
+        return (batch for batch in batches if len(batch) > 1)
 
 
 def _norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

@@ -95,9 +95,10 @@ def train_choice(
     folder = context.stages / _FOLDER
     with stage.training_data(student, within) as (data, loss, plan):
         digest = digest_json(
-            ["supernet/2", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()]
+            ["supernet/3", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()]
         )
         device = training_device()
+        warmup = min(plan.warmup_epochs, options.epochs / 2)  # the plan's is bounded by the recipe's epochs
         picks = {name: row.detach() for name, row in choices.probabilities().items()}
         execution = probe(_Mixed(network, picks), spec.input, plan.batch_size, device, plan.precisions)
         points = train_supernet(
@@ -105,7 +106,7 @@ def train_choice(
             choices,
             data,
             _on_logits(loss),
-            replace(plan, digest=digest, epochs=options.epochs, average=0.0),
+            replace(plan, digest=digest, epochs=options.epochs, warmup_epochs=warmup, average=0.0),
             options,
             bounds,
             folder,

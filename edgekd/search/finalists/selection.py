@@ -21,7 +21,7 @@ from edgekd.search._protocol import FinalistTrainer
 from edgekd.search.budget import Budget
 from edgekd.search.finalists.float_baseline import against_float_baseline, can_help
 from edgekd.search.space.feasible import p5_us
-from edgekd.store.records import FinalistRecord
+from edgekd.store.records import FinalistRecord, OutcomeRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer, Verdict
@@ -30,6 +30,7 @@ __all__ = [
     "FinalistSelection",
     "accuracy_figure",
     "chosen_of",
+    "forget_undecided",
     "is_simulated",
     "missed_limits",
     "next_to_certify",
@@ -78,6 +79,17 @@ def accuracy_figure(finalist: FinalistRecord) -> Figure | None:
         return None
     method = f"{accuracy.method}, {accuracy.split} split, {accuracy.samples} samples, by {accuracy.kind.value}"
     return accuracy_of(accuracy.value, subject, method)
+
+
+def forget_undecided(run: Run) -> None:
+    """Remove the outcome of a run that was too noisy to decide, and what its undecided finalists measured.
+
+    They are trained and exported: with the same command they are measured and judged again.
+    """
+    for finalist in run.finalists():
+        if finalist.verdict is not None and finalist.verdict.answer is Answer.UNSTABLE:
+            run.write(finalist.but(seen=None, measurement=None, figures=(), verdict=None, never_slower=None, reason=""))
+    run.remove(OutcomeRecord)
 
 
 @dataclass(frozen=True)

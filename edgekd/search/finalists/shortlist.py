@@ -30,8 +30,7 @@ def answer_of(target: Target, seen: Shortlisted) -> Answer:
     """Worst answer among the hard limits that can be checked on a file with untrained weights."""
     if seen.measurement is None or seen.measurement.outcome is not Outcome.OK:
         return Answer.FAILS
-    verdict = judge_measured(target, seen.figures, seen.measurement)
-    return verdict.but(limits=tuple(v for v in verdict.limits if v.limit.metric != "accuracy")).answer
+    return judge_measured(target, seen.figures, seen.measurement).untrained.answer
 
 
 def by_shortlist(

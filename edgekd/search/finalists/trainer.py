@@ -22,6 +22,7 @@ from edgekd.recipes.key import chain
 from edgekd.recipes.runner import RecipeResult, run_recipe
 from edgekd.records import Digest
 from edgekd.search._protocol import EstimateContext, Refined, Step
+from edgekd.search.accuracy.recalibrate import Recalibrate, recalibrated_first
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.differentiable.teacher_tuning import assistant_of, with_temperature
 from edgekd.search.recipe import calibrating, cut_to_time, with_precision
@@ -74,13 +75,18 @@ class RecipeTrainer:
         return place(result.artefact, self.run.artefacts)
 
     def steps(self, finalist: FinalistRecord) -> tuple[Step, ...]:
-        """Load the students that are kept by key. Weights given by the family come first, as a step of their own."""
+        """Load the students that are kept by key.
+
+        Weights given by the family come first, as a step of their own; of a pruned arch with BatchNorm recalibrated.
+        """
         candidate = finalist.candidate
         student = self._begin(candidate)
         recipe, context = self._taught(candidate)
-        stages, where = with_precision(recipe, candidate.plan.precision), self._where(candidate, context)
+        stages, where = self._stages(candidate, recipe, candidate.plan.precision), self._where(candidate, context)
         named = list(zip((stage.name for stage in stages), chain(stages, student, where), strict=True))
-        if self.context.family.inherits and stages:
+        if stages and isinstance(stages[0], Recalibrate):
+            named[0] = ("inherited", named[0][1])
+        elif self.context.family.inherits and stages:
             named.insert(0, ("inherited", run_recipe([], student, where, self.run.students).key))
         found = []
         for number, (name, key) in enumerate(named):
@@ -109,7 +115,15 @@ class RecipeTrainer:
     ) -> RecipeResult:
         recipe, context = self._taught(candidate)
         where = replace(self._where(candidate, context), late=late)
-        return run_recipe(with_precision(recipe, precision), self._begin(candidate), where, self.run.students)
+        stages = self._stages(candidate, recipe, precision)
+        return run_recipe(stages, self._begin(candidate), where, self.run.students)
+
+    def _stages(self, candidate: Candidate, recipe: Sequence[Stage], precision: Precision) -> tuple[Stage, ...]:
+        """Stages of a recipe at this precision. A pruned arch starts as it was estimated: recalibrated."""
+        stages = tuple(with_precision(recipe, precision))
+        if self.start is not None:
+            return stages
+        return recalibrated_first(stages, candidate.arch, self.context.family, self.context.task.spec)
 
     def _where(self, candidate: Candidate, context: EstimateContext) -> StageContext:
         """Return the context of a candidate's stages; the whole model keeps its start if it fits without training."""

@@ -199,10 +199,11 @@ class _Rounds:
             assert before.arch is not None
             assert self.plan.rounds is not None
             start = self._shrunk(self._student(before), before.arch, record.arch)
-            stages, recovered = shortened(self.project.recipe, self.plan.rounds.recover), "short"
+            stages, recovered = (Recalibrate(), *shortened(self.project.recipe, self.plan.rounds.recover)), "short"
         key, accuracy = self._trained(stages, start)
         if self._floor is not None and accuracy.value < self._floor:
-            key, accuracy = self._trained(self.project.recipe, start)
+            first = [Recalibrate()] if record.number else []
+            key, accuracy = self._trained([*first, *self.project.recipe], start)
             recovered = "full"
         backends = self.run.target.backends
         candidates = [self._candidate(record.arch, backend) for backend in backends]
@@ -220,7 +221,9 @@ class _Rounds:
 
     def _trained(self, stages: Sequence[Stage], start: Student) -> tuple[Digest, Accuracy]:
         """Train; return the key of the float32 student and its accuracy at the precision it will ship with."""
+        end_s = self.budget.spent_s() + training_limit_s(self.plan, (), self.budget, ensured=False)
         where = stage_context(None, context_of(self.project, self.run, self.events))
+        where = replace(where, late=lambda: self.budget.spent_s() > end_s)
         plain = run_recipe(with_precision(stages, Precision.FLOAT32), start, where, self.run.students)
         own = calibrating(self.project.recipe)
         ready = plain.student
@@ -228,7 +231,8 @@ class _Rounds:
             candidate = self._candidate(start.arch, self.run.target.backends[0])
             where = replace(where, backend=candidate.backend)
             ready = run_recipe([own[-1]], plain.student, where, self.run.students).student
-        words = f"{len(plain.curve)} epochs of recovery" if plain.curve else "as it came"
+        words = f"{len(plain.curve)} epochs of recovery" if plain.curve else "BatchNorm recalibrated"
+        words = words if stages else "as it came"
         return plain.key, score_student(ready, self.project.task, AccuracyKind.TORCH, words)
 
     def _observation(self, backend: Backend, measured: Measured, accuracy: Accuracy, key: Digest) -> RoundObservation:

@@ -92,6 +92,7 @@ def nothing_fits(run: Run, tails: Mapping[str, float] = {}, removed: Mapping[str
     unstable = any(f.verdict is not None and f.verdict.answer is Answer.UNSTABLE for f in finalists)
     if unstable:
         summary = f"measured, but too noisy to tell whether {target.name} is met"
+        detail = (*detail, "to measure the finalists again, trained as they are: give the same command")
         return OutcomeRecord(exit_code=Unstable.exit_code, summary=summary, chosen=None, seconds=0.0, detail=detail)
     summary = f"no candidate meets {target.name}"
     return OutcomeRecord(exit_code=NothingFits.exit_code, summary=summary, chosen=None, seconds=0.0, detail=detail)

@@ -45,11 +45,15 @@ def nearest_finalists(finalists: Sequence[FinalistRecord]) -> tuple[str, ...]:
 
 
 def nearest_shortlisted(target: Target, shortlist: ShortlistRecord, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """Limits that each shortlisted trial misses, untrained."""
+    """Limits that each shortlisted trial misses, untrained, so without accuracy."""
     by_number = {trial.number: trial.candidate for trial in trials}
     return _nearest(
         [
-            (by_number[seen.trial], judge(target, seen.figures), seen.measurement.detail if seen.measurement else "")
+            (
+                by_number[seen.trial],
+                judge(target, seen.figures).untrained,
+                seen.measurement.detail if seen.measurement else "",
+            )
             for seen in shortlist.seen
         ]
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +22,12 @@ from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
 from edgekd.search.accuracy.inherit import Inherited
 from edgekd.search.accuracy.recalibrate import Recalibrate
+from edgekd.search.accuracy.scoring import stage_context
+from edgekd.search.finalists.trainer import RecipeTrainer
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
 from edgekd.students.resnet import ResNet
+from edgekd.students.student import new_student
 from edgekd.testing.contracts.accuracy import AccuracyContract, EstimateLife
 
 MODEL = """
@@ -99,6 +104,30 @@ def test_without_recovery_nothing_is_trained(
     assert "recalibrated" not in whole.accuracy.method
     assert recalibrated == [half_arch], "the whole model's statistics are right as they are"
     assert whole.accuracy.value >= half.accuracy.value
+
+
+def test_a_finalist_starts_as_its_trial_was_estimated(
+    family: Pruned, context_of: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Without a training of its own, a pruned finalist is the very student whose accuracy chose it."""
+    context = context_of(family, ())(tmp_path)
+    half = candidate(family, context, 0.5)
+    nothing: Any = None
+    run: Any = SimpleNamespace(
+        proposals=lambda: None, trials=list, teacher_tunings=list, plan=lambda: None, students=context.students
+    )
+    trainer = RecipeTrainer(run, context, nothing, nothing, nothing)
+    norm = trainer._train(half, Precision.FLOAT32).student.module.get_submodule("1")
+    begun = new_student(family, half.arch, context.task.spec, context.seed)
+    where = stage_context(half, context)
+    expected = Recalibrate().run(begun, where).module.get_submodule("1")
+    assert torch.equal(norm.running_mean, expected.running_mean)
+    assert not torch.equal(norm.running_mean, begun.module.get_submodule("1").running_mean)
+    again = replace(trainer, start=begun)  # a round has recalibrated and trained it already
+    assert torch.equal(
+        again._train(half, Precision.FLOAT32).student.module.get_submodule("1").running_mean,
+        begun.module.get_submodule("1").running_mean,
+    )
 
 
 def test_a_family_without_weights_is_refused(context_of: Callable[..., Any], tmp_path: Path) -> None:

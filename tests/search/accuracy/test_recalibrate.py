@@ -54,6 +54,17 @@ def test_without_training_images_those_of_calibration_serve(context: StageContex
     assert after.module[0].running_mean.item() == pytest.approx(inputs.mean().item(), abs=0.05)
 
 
+def test_a_few_samples_of_rest_weigh_as_much_as_others(context: StageContext, monkeypatch) -> None:
+    split, norm = context.task.split("train"), nn.BatchNorm2d(1)
+    inputs = np.zeros((130, 1, 8, 8), np.uint8)
+    inputs[128:] = 255
+    uneven = replace(split, inputs=inputs, labels=np.zeros(130, int))
+    monkeypatch.setattr(context.task, "split", lambda _: uneven)
+    after = Recalibrate().run(student(context, norm), context)
+    expected = (torch.from_numpy(inputs).float().mean() - 60) / 60
+    assert after.module[0].running_mean.item() == pytest.approx(expected.item(), abs=1e-4)
+
+
 def test_dropout_stays_off_and_weights_as_they_were(context: StageContext) -> None:
     before = student(context, nn.Conv2d(1, 4, 3), nn.Dropout(0.9), nn.BatchNorm2d(4))
     after = Recalibrate().run(before, context)

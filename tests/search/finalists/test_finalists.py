@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from edgekd.evidence import AccuracyKind
+from edgekd.devices._protocol import Measurement
+from edgekd.evidence import AccuracyKind, Figure
 from edgekd.records import digest_json
+from edgekd.search.finalists import selection
 from edgekd.search.finalists.order import order_of_finalists, rank_correlation
 from edgekd.store.records import Accuracy, FinalistRecord
 from edgekd.store.run import Run
+from edgekd.targets.target import Target
+from edgekd.targets.verdict import Answer, Verdict, judge
 
 
 def accuracy(value: float) -> Accuracy:
@@ -92,3 +96,26 @@ def test_the_outcome_states_it(make_lab: Callable[..., Any]) -> None:
     outcome = lab.search()
     assert outcome.estimate is not None
     assert outcome.estimate.tau == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_what_noise_left_undecided_is_measured_again_and_trained_no_more(
+    make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(finalists=2)
+
+    def noisy(target: Target, figures: Sequence[Figure], _: Measurement | None) -> Verdict:
+        verdict = judge(target, figures)
+        return verdict.but(limits=tuple(one.but(answer=Answer.UNSTABLE) for one in verdict.limits))
+
+    with monkeypatch.context() as disturbed:
+        disturbed.setattr(selection, "judge_measured", noisy)
+        outcome = lab.search()
+    assert outcome.undecided
+    assert "give the same command" in outcome.detail[-1]
+    refined, run = list(lab.refined), Run.open(lab.folder)
+    selection.forget_undecided(run)
+    assert run.outcome() is None
+    again = lab.search()
+    assert (again.exit_code, lab.refined) == (0, refined)
+    assert any(finalist.chosen for finalist in run.finalists())

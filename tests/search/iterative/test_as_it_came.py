@@ -415,7 +415,9 @@ def test_a_training_keeps_its_start_where_that_meets_the_limits(
     monkeypatch.setattr(trainer, "run_recipe", lambda _, __, where, ___: asked.append(where.keeps_start))
     monkeypatch.setattr(trainer, "calibrating", lambda recipe: recipe)
     nothing: Any = None
-    context: Any = SimpleNamespace(recipe=(), family=None, task=SimpleNamespace(spec=None), seed=0)
+    context: Any = SimpleNamespace(
+        recipe=(), family=SimpleNamespace(inherits=False), task=SimpleNamespace(spec=None), seed=0
+    )
     monkeypatch.setattr(trainer, "new_student", lambda *_: None)
     asking = trainer.RecipeTrainer(run, context, nothing, nothing, nothing)
     for candidate in (whole, smaller, untouched.candidate):

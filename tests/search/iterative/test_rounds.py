@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -76,3 +78,30 @@ def test_a_model_below_the_floor_learns_before_it_is_given_up(lab, monkeypatch, 
     step = rounds._Rounds(project, run, lab.plan, None, None, SilentEvents(), Budget(None, lambda: 0.0), None, None)
     record = step._measured(RoundRecord(number=0, before=None, options=(), arch=Arch.of({"keep": 1.0})))
     assert (done, record.recovered) == (trainings, recovered)
+
+
+def test_a_recovery_ends_in_time_for_the_certificate(lab, monkeypatch):
+    from edgekd.search.iterative import rounds
+
+    @dataclass(frozen=True)
+    class Where:
+        late: Callable[[], bool] = lambda: False
+
+    def trained(stages, start, where, students):
+        answers.append(where.late())
+        clock.now = 900.0
+        answers.append(where.late())
+        return SimpleNamespace(student=start, curve=(), key=digest_json(1))
+
+    answers: list[bool] = []
+    clock = SimpleNamespace(now=0.0)
+    scored = Accuracy(value=0.5, kind="torch", split="validation", samples=9, method="m")
+    monkeypatch.setattr(rounds, "run_recipe", trained)
+    monkeypatch.setattr(rounds, "context_of", lambda *_: None)
+    monkeypatch.setattr(rounds, "stage_context", lambda *_: Where())
+    monkeypatch.setattr(rounds, "score_student", lambda *_: scored)
+    project = SimpleNamespace(recipe=(), task=None)
+    run, budget = SimpleNamespace(students=None), Budget(901.0, lambda: clock.now)
+    step = rounds._Rounds(project, run, lab.plan, None, None, SilentEvents(), budget, None, None)
+    step._trained((), SimpleNamespace(arch=Arch.of({"keep": 1.0})))
+    assert answers == [False, True]

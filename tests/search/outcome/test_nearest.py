@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from edgekd.artefacts import Backend
 from edgekd.evidence import EvidenceKind, Figure
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
-from edgekd.search.outcome.nearest import _loosened, nearest_finalists
-from edgekd.store.records import FinalistRecord
+from edgekd.search.outcome.nearest import _loosened, nearest_finalists, nearest_shortlisted
+from edgekd.store.records import FinalistRecord, Shortlisted, ShortlistRecord
 from edgekd.targets.target import Limit, Target
 from edgekd.targets.verdict import judge
 
@@ -68,6 +71,21 @@ def test_a_miss_in_accuracy_counts_like_one_in_time() -> None:
     slow, wrong = finalist(1, (150.0, 140.0, 160.0)), finalist(2, (90.0, 89.0, 91.0), accuracy=0.8)
     lines = nearest_finalists([slow, wrong])
     assert "accuracy 0.8 where accuracy >= 0.9 is asked (fails)" in lines[1]
+
+
+def test_untrained_files_are_ordered_by_what_they_can_miss() -> None:
+    """An accuracy floor is no miss of theirs: it made every one infinitely far."""
+    widths = {1: 150.0, 2: 101.0, 3: 120.0}
+    ranked = {width: finalist(width, (us, us, us)) for width, us in widths.items()}
+    seen = tuple(
+        Shortlisted(trial=width, measurement=None, figures=(one.verdict.limits[0].figure,))
+        for width, one in ranked.items()
+        if one.verdict is not None and one.verdict.limits[0].figure is not None
+    )
+    trials: list[Any] = [SimpleNamespace(number=width, candidate=one.candidate) for width, one in ranked.items()]
+    lines = nearest_shortlisted(TARGET, ShortlistRecord(seen=seen), trials)
+    assert [line.partition(":")[0].split()[1] for line in lines[1:]] == ["width1=2", "width1=3", "width1=1"]
+    assert not any("accuracy" in line for line in lines)
 
 
 def test_a_bound_of_nothing_is_loosened_by_what_was_found() -> None:
