@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import FinalistRecord, TeachersRecord
+from edgekd.tasks._protocol import Rows
+from edgekd.tasks.score import near_chance
 
-__all__ = ["cautions_of", "near_chance"]
+__all__ = ["cautions_of"]
 
-_NEAR_CHANCE = 1.5  # times what guessing scores, or _ABOVE more where that is less
-_ABOVE = 0.1
+_NEAR_THE_MEAN = 0.1  # of R2, where telling each number's mean has 0
 _BELOW_TEACHER = 0.1
 _BELOW_OWN = 0.02
 
 
-def cautions_of(certificate: Certificate, finalist: FinalistRecord, teachers: TeachersRecord | None) -> tuple[str, ...]:
+def cautions_of(
+    certificate: Certificate, finalist: FinalistRecord, teachers: TeachersRecord | None, labels: Rows
+) -> tuple[str, ...]:
     """Near chance, far below its teacher, or below the model it was made from; empty where nothing is to be said.
 
-    Scores are compared on one split each: the teacher's on validation, as it was rated.
+    Scores are compared on one split each: the teacher's on validation, as it was rated. ``labels`` are those of the
+    test split.
     """
     found = list[str]()
     scored, task = certificate.accuracy, certificate.task
     if task.plain and task.metric.name == "top1":
-        found += near_chance(scored.value, task.head.classes)
+        found += filter(None, [near_chance(scored.value, labels, task.head.classes)])
+    if task.metric.name == "R2" and scored.value < _NEAR_THE_MEAN:
+        found.append(f"hardly better than telling each number's mean: R2 {scored.value:.2f}")
     teacher = teachers.teachers[-1] if teachers is not None and teachers.teachers else None
     if teacher is not None and teacher.score is not None and finalist.accuracy is not None:
         below = teacher.score - finalist.accuracy.value
@@ -34,11 +40,3 @@ def cautions_of(certificate: Certificate, finalist: FinalistRecord, teachers: Te
         below = certificate.own.value - scored.value
         found.append(f"{100 * below:.1f} points below the model as it came, which scores {certificate.own.value:.1%}")
     return tuple(found)
-
-
-def near_chance(top1: float, classes: int) -> tuple[str, ...]:
-    """Caution on a top-1 accuracy that guessing nearly has; else nothing."""
-    chance = 1.0 / classes
-    if top1 >= min(_NEAR_CHANCE * chance, chance + _ABOVE):
-        return ()
-    return (f"hardly better than chance: {top1:.1%}, and guessing scores {chance:.1%}",)

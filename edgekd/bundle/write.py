@@ -78,7 +78,8 @@ def write_bundle(
         model = copy_model(artefact, draft)
         came = None if own is None else _in_torch(own, task, accuracy, "the model as it came in PyTorch float32")
         certificate = _certificate(run, finalist, options, backend, model, artefact, accuracy, twin, parity, came)
-        certificate = certificate.but(cautions=cautions_of(certificate, finalist, run.teachers()))
+        labels = task.split("test").labels
+        certificate = certificate.but(cautions=cautions_of(certificate, finalist, run.teachers(), labels))
         write_bytes(draft / SAMPLES, samples_bytes(samples))
         encodings = student.annotations.activations
         outside = preprocess_of(student.task, options, encodings.get("input"), output_encoding(student))

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekd.artefacts import Artefact, Backend, Format
-from edgekd.bundle.cautions import near_chance
 from edgekd.bundle.contents import bundle_digest
 from edgekd.devices._protocol import DeviceSession, Measurement, Outcome
 from edgekd.devices.catalogue import open_device
@@ -42,6 +41,7 @@ from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer
 from edgekd.tasks._protocol import SplitName
+from edgekd.tasks.score import near_chance
 from edgekd.temporary import prefix
 
 __all__ = ["ExportPlan", "converted_files", "export_model"]
@@ -266,12 +266,11 @@ class _Export:
         """
         if self.task.kind != "top1":
             return ()
-        doubts = near_chance(self.reference("validation"), self.task.spec.head.classes)
-        if doubts and self.plan.max_drop is not None:
-            raise ConfigurationError.one(
-                f"`{self.given.called}` is {doubts[0]}: --max-drop would keep any file", _CHECK
-            )
-        return tuple(f"the model is {doubt}: {_CHECK}" for doubt in doubts)
+        labels = self.task.split("validation").labels
+        doubt = near_chance(self.reference("validation"), labels, self.task.spec.head.classes)
+        if doubt and self.plan.max_drop is not None:
+            raise ConfigurationError.one(f"`{self.given.called}` is {doubt}: --max-drop would keep any file", _CHECK)
+        return (f"the model is {doubt}: {_CHECK}",) if doubt else ()
 
     def bind(self, target: Target) -> None:
         """Set the target, with limits relative to the model as absolute figures. Raises UsageError."""

@@ -10,12 +10,11 @@ from edgekd.events import Events
 from edgekd.project import Project
 from edgekd.store.records import TeacherScore, TeachersRecord
 from edgekd.store.run import Run
+from edgekd.tasks.score import near_chance
 from edgekd.teachers._protocol import Taught, Teacher
 from edgekd.teachers.binding import rated
 
 __all__ = ["rate_teachers"]
-
-_HARDLY = 2.0  # times the score of guessing
 
 
 def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord | None:
@@ -33,10 +32,9 @@ def rate_teachers(project: Project, run: Run, events: Events) -> TeachersRecord 
             events.line(f"teacher    {teacher.name}")
             continue
         events.line(f"teacher    {teacher.name}: {score.value:.1%} of {score.samples} validation samples")
-        if score.metric == "top1" and score.value < _HARDLY / project.task.spec.head.classes:
-            events.line(
-                "           hardly better than chance: check its mean and std (in raw units), and its class order"
-            )
+        labels = project.task.split("validation").labels
+        if score.metric == "top1" and (doubt := near_chance(score.value, labels, project.task.spec.head.classes)):
+            events.line(f"           {doubt}: check its mean and std (in raw units), and its class order")
         if score.metric == "R2" and score.value < 0:
             events.line("           no better than telling each number's mean: train it longer, or check its units")
     record = TeachersRecord(

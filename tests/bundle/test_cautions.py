@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from edgekd.bundle.card import card_text
@@ -9,6 +10,9 @@ from edgekd.bundle.cautions import cautions_of
 from edgekd.records import digest_json
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import FinalistRecord, TeacherScore, TeachersRecord
+from edgekd.tasks._protocol import MetricSpec
+
+EVEN = np.repeat([0, 1, 2], 50)
 
 
 def finalist(certificate: Certificate, value: float) -> FinalistRecord:
@@ -38,11 +42,27 @@ def test_chance_the_teacher_and_ones_own_model(
     scored = certificate.but(accuracy=certificate.accuracy.but(value=test))
     if own is not None:
         scored = scored.but(own=certificate.accuracy.but(value=own))
-    assert list(cautions_of(scored, finalist(certificate, validation), rated(teacher))) == said
+    assert list(cautions_of(scored, finalist(certificate, validation), rated(teacher), EVEN)) == said
 
 
 def test_without_a_teacher_nothing_is_said_of_one(certificate: Certificate) -> None:
-    assert cautions_of(certificate, finalist(certificate, 0.9), None) == ()
+    assert cautions_of(certificate, finalist(certificate, 0.9), None, EVEN) == ()
+
+
+@pytest.mark.parametrize(("value", "near"), [(0.8, True), (0.84, True), (0.86, False)])
+def test_chance_is_to_name_the_largest_class_always(certificate: Certificate, value: float, near: bool) -> None:
+    scored = certificate.but(accuracy=certificate.accuracy.but(value=value))
+    uneven = np.repeat([0, 1, 2], [80, 10, 10])
+    said = cautions_of(scored, finalist(certificate, value), None, uneven)
+    assert said == ((f"hardly better than chance: {value:.1%}, and guessing scores 80.0%",) if near else ())
+
+
+def test_numbers_that_hardly_follow_the_samples_are_said(certificate: Certificate) -> None:
+    spec = certificate.task.but(metric=MetricSpec(name="R2"))
+    scored = certificate.but(task=spec, accuracy=certificate.accuracy.but(value=0.04))
+    assert cautions_of(scored, finalist(certificate, 0.04), None, EVEN) == (
+        "hardly better than telling each number's mean: R2 0.04",
+    )
 
 
 def test_the_card_says_so_first(certificate: Certificate) -> None:

@@ -56,7 +56,7 @@ class ForkedWorker(subprocess.Popen):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
-            sys.argv, sys.stdin = args[2:], open(0, encoding="utf-8")  # noqa: SIM115  # the process' own
+            sys.argv, sys.stdin = args[args.index("-m") + 1 :], open(0, encoding="utf-8")  # noqa: SIM115  # the process' own
             sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
             sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             from edgekd.export.worker import main

@@ -45,6 +45,15 @@ def test_one_that_knows_and_one_that_guesses(run, task, teacher, said, monkeypat
     assert "hardly better than chance" in said[-1]
 
 
+def test_a_good_teacher_of_two_classes_is_not_called_a_guess(run, task, teacher, said, monkeypatch):
+    """Twice of what guessing scores is all there is."""
+    two = SimpleNamespace(spec=task.spec.but(head=task.spec.head.but(classes=2)), split=task.split)
+    scored = SimpleNamespace(value=0.95, samples=90, metric="top1")
+    monkeypatch.setattr("edgekd.search.rating.rated", lambda *_: scored)
+    rate_teachers(SimpleNamespace(task=two, teacher=teacher), run, SilentEvents())
+    assert len(said) == 1
+
+
 def test_without_a_teacher_nothing_is_written(run, task, said):
     assert rate_teachers(SimpleNamespace(task=task, teacher=None), run, SilentEvents()) is None
     assert (run.teachers(), said) == (None, [])

@@ -27,11 +27,11 @@ from edgekd.students._protocol import Inheriting
 from edgekd.students.student import new_student
 from edgekd.targets.relative import resolved
 from edgekd.targets.target import Target
+from edgekd.tasks.score import near_chance
 from edgekd.units import format_bytes, format_us
 
 __all__ = ["Original", "beside_own", "limits_beside"]
 
-_NEAR_CHANCE = 1.5
 _SHOWN = 3
 
 
@@ -62,9 +62,9 @@ class Original:
         spec = self.context.task.spec
         self._report_relative()
         self._report_left_out()
-        chance = 1.0 / spec.head.classes if spec.plain else 0.0
-        if record.accuracy.value < _NEAR_CHANCE * chance:
-            self.events.line("           hardly better than chance: are the task's mean and std those it learnt with?")
+        labels = self.context.task.split("validation").labels
+        if spec.plain and (doubt := near_chance(record.accuracy.value, labels, spec.head.classes)):
+            self.events.line(f"           {doubt}: are the task's mean and std those it learnt with?")
         return record
 
     def _careful(self, plan: PlanRecord) -> MeasurePlan:
