@@ -60,6 +60,11 @@ class Traced:
         """Map from key to node name."""
         return {key: name for name, key in self.keys.items()}
 
+    @property
+    def trained(self) -> frozenset[str]:
+        """Names of the student's parameters; fixed filters in buffers are none."""
+        return frozenset(name for name, _ in self.student.module.named_parameters())
+
 
 _ADAPTIVE: Mapping[str, list[int]] = {"adaptive_avg_pool1d": [2], "adaptive_avg_pool2d": [2, 3]}
 """Pools that are a mean where their output has one pixel or step, and its axes."""

@@ -31,7 +31,7 @@ from edgekd.students.program import input_shape_of, module_of
 from edgekd.students.weights import built_module, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 
-__all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape", "require_fit"]
+__all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape", "require_fit", "require_repeatable"]
 
 GRAPH = ".onnx"
 _AXES = (2, 3)
@@ -73,7 +73,10 @@ class Own(Record):
 
     def space(self, spec: TaskSpec) -> Space:
         """Return one arch without axes. Raises ConfigurationError if the model doesn't fit the task."""
-        require_fit(self._answering(spec), spec, self.called)
+        module = self._answering(spec)
+        require_fit(module, spec, self.called)
+        if spec.plain:
+            require_repeatable(module, spec.input, self.called)
         return Space(axes=())
 
     def original(self, spec: TaskSpec) -> Arch:
@@ -136,7 +139,7 @@ def program_shape(path: Path) -> tuple[int, ...]:
 def require_fit(module: nn.Module, spec: TaskSpec, called: str) -> None:
     """Check a model's outputs for two blank samples against a task's heads. Raises ConfigurationError."""
     if spec.plain:
-        classes = classes_of(module, spec.input, called)
+        classes = _classes_of(module, spec.input, called)
         if classes != spec.head.classes:
             raise ConfigurationError.one(
                 f"`{called}` has {classes} classes, and task `{spec.name}` has {spec.head.classes}",
@@ -166,6 +169,12 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     Raises ConfigurationError, with a remedy, for a model that doesn't take such inputs only, returns anything but
     logits (N, classes), returns NaN or infinity, or answers the same samples differently each time.
     """
+    classes = _classes_of(module, given, called)
+    require_repeatable(module, given, called)
+    return classes
+
+
+def _classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
     answer, what = _answer_to_blank(module, given, called), given.what
     found = logits_in(answer)
     if found is None or found.dim() != 2 or len(found) != _BATCH:
@@ -175,13 +184,14 @@ def classes_of(module: nn.Module, given: InputSpec, called: str) -> int:
             f"give a model that classifies whole {what}; of several tensors call one `logits`",
         )
     _require_finite([found], called)
-    if not any(part.training for part in module.modules()):  # else its dropout may draw
-        _require_repeatable(module, given, called)
     return int(found.shape[1])
 
 
-def _require_repeatable(module: nn.Module, given: InputSpec, called: str) -> None:
-    """Raise ConfigurationError if two answers to the same samples differ: no file can be compared with such a model."""
+def require_repeatable(module: nn.Module, given: InputSpec, called: str) -> None:
+    """Raise ConfigurationError if two answers of a model in eval mode to the same samples differ.
+
+    No file can be compared with it.
+    """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         first, second = (logits_in(module(torch.from_numpy(given.random(0, _BATCH)))) for _ in range(2))
     assert first is not None

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from edgekd import plugins
 from edgekd.errors import ConfigurationError
-from edgekd.students.own import Own
+from edgekd.students.own import Own, classes_of
 from edgekd.students.student import load_student, new_student, save_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.family import FamilyContract
@@ -68,3 +69,21 @@ def test_weights_of_another_content_are_another_family(spec, tmp_path):
         shutil.copyfile(OWN / name, tmp_path / name)
     before = Own.model_validate({"model": "my_model.py:build"}, context={"folder": tmp_path}).digest()
     assert before != family().digest()
+
+
+class Drawing(nn.Module):
+    """A classic mistake: dropout as a function drops by default, also in eval mode."""
+
+    def __init__(self, training: bool | None) -> None:
+        super().__init__()
+        self.fc, self.asked = nn.Linear(64, 10), training
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(nn.functional.dropout(x.flatten(1), 0.5, self.training if self.asked is None else self.asked))
+
+
+def test_a_model_that_draws_in_eval_mode_is_refused_by_that_name():
+    given = InputSpec(shape=(1, 8, 8))
+    with pytest.raises(ConfigurationError, match="answers the same images differently each time"):
+        classes_of(Drawing(training=True).eval(), given, "net")
+    assert classes_of(Drawing(training=None).eval(), given, "net") == 10

@@ -39,7 +39,7 @@ from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.analysis import parts_of_arch
 from edgekd.students.outputs import answering
-from edgekd.students.own import require_fit
+from edgekd.students.own import require_fit, require_repeatable
 from edgekd.students.supernet.block_costs import BlockCost
 from edgekd.students.supernet.derived import derived_block_costs, require_classification
 from edgekd.students.weights import built_module, source_file
@@ -258,6 +258,8 @@ class _Anatomy(NamedTuple):
 def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
     model = answering(copy.deepcopy(built_module(family.model, family.weights)), spec)  # a function may keep its own
     require_fit(model, spec, family.model.target)
+    if spec.plain:
+        require_repeatable(model, spec.input, family.model.target)
     groups, left_out = find_groups(model, spec.input)
     stages = find_stages(model, spec.input) if family.blocks else []
     return _Anatomy(model, tuple(groups), tuple(stages), tuple(left_out))

@@ -76,7 +76,7 @@ def why_float(node: fx.Node, traced: Traced, computed: AbstractSet[fx.Node]) -> 
         weight = node.args[1]
         if not isinstance(weight, fx.Node) or weight.name not in traced.parameters:
             return "takes its weight from a computation"
-        if traced.parameters[weight.name] not in dict(traced.student.module.named_parameters()):
+        if traced.parameters[weight.name] not in traced.trained:
             return "takes its weight from a buffer, and only parameters are quantized"
         if len(node.args) > 2 and isinstance(node.args[2], fx.Node) and node.args[2].name not in traced.parameters:
             return "takes its bias from a computation"

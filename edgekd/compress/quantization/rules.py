@@ -108,7 +108,7 @@ def _output_axes(nodes: Sequence[fx.Node], traced: Traced) -> Mapping[str, int]:
     Without computed weights, without buffers, and without those shared by operators with different output axes.
     """
     found: dict[str, set[int]] = {}
-    trained = {name for name, _ in traced.student.module.named_parameters()}
+    trained = traced.trained
     for node in nodes:
         axis = weight_axis(operator_of(node)) if node.op == "call_function" else None
         weight = _parameter(node, 1, traced) if axis is not None else ""
