@@ -252,6 +252,11 @@ def begin(
     elif model is None:
         project, budgets, steps = _DIGITS, _BUDGETS, ["edgekd search project.yaml"]
     else:
+        try:
+            reference = CodeReference.parse(model, folder)
+        except ValueError as error:
+            raise UsageError(f"--model: {error}") from None
+        weights = _weights_of(reference, folder, weights)
         project = _own(folder, model, weights, data)
         budgets, steps = _OWN_BUDGETS, _missing(folder, weights, data)
         steps += ["write your budgets into here.yaml", "edgekd check project.yaml", "edgekd compress project.yaml"]
@@ -374,15 +379,10 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> str:
-    try:
-        reference = CodeReference.parse(model, folder)
-    except ValueError as error:
-        raise UsageError(f"--model: {error}") from None
-    _check(reference, folder, weights)
     task, floats, texts = _read(folder, data)
     filled = {
         "__MODEL__": _scalar(model),
-        "__WEIGHTS__": _scalar(str(weights or _WEIGHTS)),
+        "  weights: __WEIGHTS__\n": f"  weights: {_scalar(str(weights))}\n" if weights else "",
         "__TASK__": task,
         "__NORMAL__\n": "" if texts else f"{_FLOATS if floats else _PIXELS}\n",
         "__INPUT__": "float32" if floats or texts else "uint8",
@@ -416,24 +416,27 @@ def _read(folder: Path, data: Path | None) -> tuple[str, bool, bool]:
     return _options(seen.task) + sized, seen.floats, seen.signal == "text"
 
 
-def _check(reference: CodeReference, folder: Path, weights: Path | None) -> None:
-    """Build the model, with its weights if they exist. Raises ConfigurationError."""
-    from edgekd.students.weights import built_module
+def _weights_of(reference: CodeReference, folder: Path, weights: Path | None) -> Path | None:
+    """Return the model's file of weights, which may still be missing; None where the function returns trained ones.
+
+    Builds the model, with its weights if they exist. Raises ConfigurationError.
+    """
+    from edgekd.students.weights import built_module, model_digests
 
     if weights is not None and not (folder / weights).is_file():
         near = nearest_name(weights.name, [path.name for path in (folder / weights).parent.glob("*")])
         hint = f"did you mean `{weights.with_name(near)}`?" if near else "write the model's weights there first"
         raise ConfigurationError.one("no such file", hint, Place(str(weights), field="--weights"))
-    path = folder / (weights or _WEIGHTS)
-    built_module(reference, path if path.is_file() else None)
+    path = weights or Path(_WEIGHTS)
+    if (folder / path).is_file():
+        built_module(reference, folder / path)
+        return path
+    return path if model_digests(reference, None)[1] is None else None
 
 
 def _missing(folder: Path, weights: Path | None, data: Path | None) -> list[str]:
-    steps = []
-    for path, what in ((weights or Path(_WEIGHTS), "weights"), (data or Path(_ARRAYS), "data")):
-        if not (folder / path).exists():
-            steps.append(f"put your {what} at {path}")
-    return steps
+    needed = [("weights", weights), ("data", data or Path(_ARRAYS))]
+    return [f"put your {what} at {path}" for what, path in needed if path is not None and not (folder / path).exists()]
 
 
 def _scalar(text: str) -> str:

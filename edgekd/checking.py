@@ -62,6 +62,7 @@ class CheckAnswer(Shown):
     candidate_s: float | None  # one short training; None where candidates are not trained one by one
     finalist_s: float  # one whole recipe
     budget_s: float | None
+    left_whole: tuple[str, ...] = ()  # of a model that is pruned: the layers that can't be, and why
 
     def lines(self) -> list[str]:
         """Format as text lines."""
@@ -70,6 +71,7 @@ class CheckAnswer(Shown):
             shown = "".join(f", {report.name} {report.removed:,} out" for report in self.filters.filters)
             looked = f"{self.filters.considered:,} looked at{shown}"
             lines.append(f"space      {self.filters.space_size:,} archs, {looked}: {self.filters.left:,} may fit")
+        lines += self.left_whole
         lines.append(f"deployed   {len(self.deployments)} to measure: {_by_backend(self.deployments)}")
         rate = f"about {self.images_per_s:,.0f} samples/s here"
         each = f"a finalist {format_s(self.finalist_s)}"
@@ -103,10 +105,12 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     from edgekd.distill.trainer import training_device
     from edgekd.project import read_project, ready_data
     from edgekd.search.accuracy.short import ShortTraining
+    from edgekd.search.iterative.original import left_whole
     from edgekd.search.recipe import images_of
 
     project = read_project(project_file, target, notice=events.notice)
-    ready_data(project, events)
+    for line in ready_data(project, events):
+        events.line(line)
     command: Command = "compress" if project.family.inherits else "search"
     require_command(command, project)
     space = project.family.space(project.task.spec)
@@ -133,6 +137,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
         candidate_s=candidate_s,
         finalist_s=images_of(project.recipe, count) / rate,
         budget_s=None if command == "distill" else float(project.search.budget),
+        left_whole=left_whole(project.family, spec),
     )
 
 

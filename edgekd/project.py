@@ -7,7 +7,7 @@ imports no code of the person's: parts do so when they are first used.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -219,12 +219,16 @@ def blamed(project: Project, section: str) -> Iterator[None]:
         raise ConfigurationError(placed(error, read_document(project.path), (section,))) from error
 
 
-def ready_data(project: Project, events: Events) -> None:
-    """Prepare data that needs it, with progress. Raises ConfigurationError, Interrupted, MissingError."""
+def ready_data(project: Project, events: Events) -> Sequence[str]:
+    """Prepare data that needs it, with progress; return lines about that, if any.
+
+    Raises ConfigurationError, Interrupted, MissingError.
+    """
     task = cast(object, project.task)
-    if isinstance(task, PreparableTask):
-        with blamed(project, "task"):
-            events.line(f"{task.what:<10} {task.prepare(partial(events.progress, task.what), events.stop)}")
+    if not isinstance(task, PreparableTask):
+        return []
+    with blamed(project, "task"):
+        return [f"{task.what:<10} {task.prepare(partial(events.progress, task.what), events.stop)}"]
 
 
 def cache_folder() -> Path:

@@ -76,6 +76,9 @@ class RunAnswer(Shown):
                 lines.append(f"           {self.certificate.verdict.answer.value}; margins: {', '.join(margins)}")
             if busy := busy_when_measured(self.certificate.load_average, self.certificate.machine_cores):
                 lines.append(f"           {busy}")
+            if self.certificate.in_float:
+                precision = self.certificate.candidate.plan.precision.value
+                lines.append(f"note       {precision} computes in float: {self.certificate.in_float}")
             lines += [f"caution    {caution}" for caution in self.certificate.cautions]
             lines += list(self.outcome.detail)
         if self.own:
@@ -109,7 +112,7 @@ def run_project(
 
     ``target``, ``budget`` and ``seed`` replace the file's values. ``folder``: the run's folder, new or begun.
     """
-    from edgekd.project import read_project, ready_data
+    from edgekd.project import blamed, read_project, ready_data
 
     started = time.monotonic()
     project = read_project(project_file, target, budget=budget, seed=seed, notice=events.notice)
@@ -130,6 +133,7 @@ def run_project(
     from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
     from edgekd.search.trials.untrained import native_format
+    from edgekd.tasks._protocol import sizes_of
 
     if folder is not None:
         require_place(folder)  # a teacher may be trained before the run begins
@@ -138,9 +142,13 @@ def run_project(
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
         require_meter(project.target, fingerprint)
+        prepared = ready_data(project, events)
+        with blamed(project, "task"):
+            events.line(f"data       {sizes_of(project.task)}")
+        for line in prepared:
+            events.line(line)
         if caution := simulation_caution(project.target, fingerprint):
             events.line(f"caution    {caution}")
-        ready_data(project, events)
         project = with_floor(command, project, events)
         # training a teacher may take hours: a busy device, a missing runtime and a mistake are found before it
         if folder is None or not is_begun(folder):
@@ -221,7 +229,6 @@ def with_teacher(project: Project, events: Events) -> Project:
 
     from edgekd.events import StageProgress
     from edgekd.project import blamed, cache_folder
-    from edgekd.tasks._protocol import sizes_of
     from edgekd.teachers._protocol import PreparableTeacher
     from edgekd.teachers.binding import bind
 
@@ -231,7 +238,6 @@ def with_teacher(project: Project, events: Events) -> Project:
     teacher, asked = project.teacher, cast(object, project.teacher)
     with blamed(project, "task"):
         spec = project.task.spec
-        events.line(f"data       {sizes_of(project.task)}")
     with blamed(project, "teacher"):
         if isinstance(asked, PreparableTeacher):
             teacher = asked.prepare(project.task, cache_folder(), show, events.stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,14 @@ def test_a_fully_integer_target_has_no_place_for_operators_in_float(run, project
     changed(tmp_path / "target.yaml", ("budgets:", "fully_integer: true\nbudgets:"))
     with pytest.raises(ConfigurationError, match="target target is fully integer, and `head:linear` is left in float"):
         run(path, events=SilentEvents())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratios", ["[0.5, 1.0]", "[0.5]"])
+def test_what_can_not_be_pruned_is_said_whatever_the_ratios_are(ratios, tmp_path):
+    shutil.copytree(Path(__file__).parents[1] / "examples" / "own_model", tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "project.yaml"
+    path.write_text(path.read_text().replace("[0.25, 0.5, 0.75, 1.0]", ratios))
+    lines = check_project(path, None, SilentEvents()).lines()
+    said = [line for line in lines if line.startswith(("left whole", "   "))]
+    assert said == ["left whole `14`: its channels are the model's output"]

@@ -28,6 +28,7 @@ def card_text(certificate: Certificate) -> str:
         f"| task | {task.kind}, {_asked(task)}, input {shape} ({axes}) |",
         f"| student | {c.candidate.family}{f': {c.candidate.arch}' if c.candidate.arch.choices else ''} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
+        *([f"| computed in float | {c.in_float} |"] if c.in_float else []),
         f"| teacher | {c.teacher} |",
         f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s), called as in `example.py` |",
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",

@@ -79,7 +79,8 @@ def write_bundle(
         came = None if own is None else _in_torch(own, task, accuracy, "the model as it came in PyTorch float32")
         certificate = _certificate(run, finalist, options, backend, model, artefact, accuracy, twin, parity, came)
         labels = task.split("test").labels
-        certificate = certificate.but(cautions=cautions_of(certificate, finalist, run.teachers(), labels))
+        cautions = cautions_of(certificate, finalist, run.teachers(), labels)
+        certificate = certificate.but(in_float=student.annotations.in_float, cautions=cautions)
         write_bytes(draft / SAMPLES, samples_bytes(samples))
         encodings = student.annotations.activations
         outside = preprocess_of(student.task, options, encodings.get("input"), output_encoding(student))

@@ -17,8 +17,8 @@ _HEAD = """\
 Made by `python -m edgekd.cli.reference`; a test fails when it is stale.
 
 stdout is the answer, stderr is progress. Exit codes: 0 done, 1 a bug of edgekd (of `bench --against`: a model is slower
-than before, or no longer runs), 2 usage, 3 a wrong file, 4 something needed is missing or out of reach, 5 no candidate
-met the budget, 6 too unstable to decide, 7 parity failed, 130 interrupted.
+than before, or no longer runs), 2 usage, 3 a wrong file or name, 4 something needed is missing or out of reach, 5 no
+candidate met the budget, 6 too unstable to decide, 7 parity failed, 130 interrupted.
 
 ## Completion in a shell
 

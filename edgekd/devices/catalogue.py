@@ -90,8 +90,9 @@ def open_device(name: str, beside: Path | None = None, notice: Callable[[str], o
     if connection is None:
         raise MissingError(
             f"`{name}` is described, but nothing says how to reach it ({path})",
-            "measure on this-computer, or give the device file a `connection` "
-            f"(kinds: {', '.join(plugins.names('edgekd.devices'))}), or write one that extends it",
+            f"write devices/{name}.yaml with `schema: edgekd.device/1`, `extends: {name}` and "
+            f"`connection: {{kind: ssh, host: my-board}}` (kinds: {', '.join(plugins.names('edgekd.devices'))}); "
+            "or measure on this-computer",
         )
     where = ["connection"]
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):

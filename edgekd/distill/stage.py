@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Distill"]
 
-_VERSION = 6  # raised when the same options train to another result
+_VERSION = 7  # raised when the same options train to another result
 _DEFAULT_VIEWS = 4
 _BATCHES, _STEPS_AN_EPOCH = (16, 32, 64, 128), 20
 # rates are of batches of 128, and in proportion for others (Goyal et al. 2017, arXiv 1706.02677)
-_RATE, _WARMUP = 0.1, 1.0  # for random weights
+_RATE, _WARMUP, _WARMUP_STEPS = 0.1, 1.0, 20  # for random weights; of few images an epoch is too few steps
 _RECOVERY_RATE = 0.01  # for trained ones: at 0.1 one epoch took a network from 84 % to 20 %
 _OTHER_VIEWS = 1_000_003  # added to a seed: views that no student of the same recipe is trained on
 _UNUSED: dict[str, Any] = {"balance": "none", "schedule": "cosine", "clip": None}
@@ -87,7 +87,7 @@ class Distill(Record):
     learning_rate: PositiveFloat | Literal["auto"] | None = None
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
-    warmup_epochs: NonNegativeFloat | None = None  # 1; 0 where the student inherits trained weights
+    warmup_epochs: NonNegativeFloat | None = None  # 1, or 20 steps; 0 where the student inherits trained weights
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None  # the same as loss.ce.label_smoothing
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999  # decay of the running average of weights; 0: none
     views: PositiveInt | None = None  # at most `epochs` are used
@@ -454,8 +454,9 @@ class Distill(Record):
         teacher = context.teacher.digest() if self.loss.needs_teacher and context.teacher is not None else None
         inputs = digest_json([student.arch.digest(), student.task.digest(), teacher, context.seed])
         inherited = recovers or has_inherited(student)
-        rate, warmup = (_RECOVERY_RATE, 0.0) if inherited else (_RATE, _WARMUP)
-        batch_size = self.batch_size_for(len(context.task.split("train")))
+        images = len(context.task.split("train"))
+        rate, warmup = (_RECOVERY_RATE, 0.0) if inherited else (_RATE, self._warmup(images))
+        batch_size = self.batch_size_for(images)
         asked = self.learning_rate
         rate = asked if isinstance(asked, float) else rate * batch_size / _BATCHES[-1]
         warmup = warmup if self.warmup_epochs is None else self.warmup_epochs
@@ -476,6 +477,10 @@ class Distill(Record):
             keeps_start=context.keeps_start and not recovers,
             tests_range=asked == "auto",
         )
+
+    def _warmup(self, images: int) -> float:
+        """Default epochs of warm-up for random weights: one, or more where that is a few steps; a tenth at most."""
+        return max(_WARMUP, min(_WARMUP_STEPS / self.steps(images), self.epochs / 10))
 
     def _precisions(self) -> tuple[Precision, ...]:
         return ("float32", "bfloat16") if self.precision == "auto" else (self.precision,)

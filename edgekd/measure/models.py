@@ -96,7 +96,10 @@ def _find(path: Path) -> Artefact:
         raise ConfigurationError.one("is a folder, not a file" if path.is_dir() else "no such file", hint, place)
     if path.suffix not in _SUFFIXES:
         raise ConfigurationError.one(
-            f"no runtime here reads `{path.suffix or path.name}` files", f"give one of {', '.join(_SUFFIXES)}", place
+            f"no runtime here reads `{path.suffix or path.name}` files",
+            f"give one of {', '.join(_SUFFIXES)}; of a PyTorch model the function that builds it (my_model.py:build, "
+            "with --weights), or what `edgekd export` wrote",
+            place,
         )
     try:
         artefact = Artefact.of(path)

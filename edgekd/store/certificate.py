@@ -80,6 +80,7 @@ class Certificate(Filed):
     load_average: NonNegativeFloat | None = None  # of the whole machine during measurement; None where it is unknown
     machine_cores: PositiveInt | None = None  # all cores of the machine
     own: Accuracy | None = None  # the user's own untouched model: test split, PyTorch float32
+    in_float: str = ""  # operators of an int8 student that compute in float, counted by kind
     cautions: tuple[str, ...] = ()  # reasons why it may not be worth shipping though every limit holds
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ from edgekd.students.heads.many import raw_names
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.outputs import MAPS, answering, answering_logits, described, logits_in, misfit
 from edgekd.students.program import input_shape_of, module_of
-from edgekd.students.weights import built_module, source_file
+from edgekd.students.weights import built_module, model_digests
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 
 __all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape", "require_fit", "require_repeatable"]
@@ -63,9 +63,11 @@ class Own(Record):
         return self.model.target if self.model is not None else self._file.name
 
     def digest(self) -> Digest:
-        """Return the identity of options, source and weights."""
-        files = [self.weights, source_file(self.model) if self.model is not None else None]
-        content = [digest_file(path) for path in files if path is not None]
+        """Return the identity of options, source and weights; of weights drawn at random, their source stands alone."""
+        content: list[Digest] = []
+        if self.model is not None:
+            source, weights = model_digests(self.model, self.weights)
+            content = [source] if weights is None else [weights, source]
         if self.program is not None:
             is_graph = self.program.suffix == GRAPH  # which may have weights in other files
             content.append(Artefact.of(self.program).sha256 if is_graph else digest_file(self.program))

@@ -10,6 +10,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,17 @@ from torch import Tensor, nn
 
 from edgekd.code_references import CodeReference, running
 from edgekd.errors import ConfigurationError, Problem, first_line, nearest_name
-from edgekd.records import Digest
+from edgekd.records import Digest, digest_file
 
-__all__ = ["built_module", "frozen", "load_weights", "read_weights", "source_file", "state_digest"]
+__all__ = [
+    "built_module",
+    "frozen",
+    "load_weights",
+    "model_digests",
+    "read_weights",
+    "source_file",
+    "state_digest",
+]
 
 _SHOWN = 3
 _SAFE = 'write one with safetensors.torch.save_file(model.state_dict(), "weights.safetensors")'
@@ -182,6 +191,41 @@ def state_digest(module: nn.Module) -> Digest:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def model_digests(reference: CodeReference, weights: Path | None) -> tuple[Digest, Digest | None]:
+    """Return the digests of a model's source and of its weights: the file, or the tensors that the function returns.
+
+    The latter is None where the function returns other weights at each call, which are drawn at random. Each arch of
+    a search asks, so they are kept until a file changes. Raises as `built_module`.
+    """
+    if weights is None:
+        reference.resolve()  # has the best message for a wrong name
+    source = source_file(reference)
+    if weights is None:
+        return _content(source), _own_weights(reference, *_changed(source))
+    return _content(source), _content(weights)
+
+
+def _content(path: Path) -> Digest:
+    return _content_of(path, *_changed(path))
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=16)
+def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG001  # part of the cache key
+    return digest_file(path)
+
+
+@lru_cache(maxsize=4)
+def _own_weights(reference: CodeReference, changed_ns: int, size: int) -> Digest | None:  # noqa: ARG001  # as above
+    with torch.random.fork_rng(devices=[]):
+        first, second = (state_digest(built_module(reference, None)) for _ in range(2))
+    return first if first == second else None
 
 
 def source_file(reference: CodeReference) -> Path:

@@ -1,18 +1,22 @@
-"""Arrays of a .npz file, memory-mapped if they are stored uncompressed (``numpy.savez``). Never pickle."""
+"""Arrays of a .npz file. Never pickle.
+
+Memory-mapped if they are stored uncompressed (``numpy.savez``); larger compressed ones from an unpacked copy on disk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.tasks.mapped import map_array
+from edgekd.errors import ConfigurationError, MissingError, UnknownName
+from edgekd.tasks.mapped import gathered, map_array
 
 __all__ = ["array_names", "read_array"]
 
@@ -36,43 +40,81 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
     if name not in names:
         raise UnknownName("array", name, names, remedy=f"in {path}")
     try:
-        mapped = _mapped(path, name)
-        if mapped is not None:
-            return mapped
+        large = _mapped(path, name) if _is_stored(path, name) else _unpacked(path, name)
+        if large is not None:
+            return large
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
+    except MissingError:
+        raise  # the disk is full, and the file is not to blame
     except Exception as error:  # numpy's reader passes on errors of zip, zlib and damaged headers
         raise ConfigurationError.one(
             f"array `{name}` of {path} can't be read: {error}", "write it again; only plain arrays are read"
         ) from error
 
 
+def _is_stored(path: Path, name: str) -> bool:
+    with ZipFile(path) as archive:
+        return archive.getinfo(f"{name}.npy").compress_type == ZIP_STORED
+
+
 def _mapped(path: Path, name: str) -> NDArray[Any] | None:
-    """Return the array mapped from the file, or None if it is compressed or of a type that can't be mapped."""
+    """Return a stored array mapped from the file, or None if it is of a type that can't be mapped."""
     with ZipFile(path) as archive:
         info = archive.getinfo(f"{name}.npy")
-        if info.compress_type != ZIP_STORED:
-            return None
         with path.open("rb") as stream:
             # the name in the local header may be padded otherwise than in the directory: its own lengths count
             stream.seek(info.header_offset)
             header = stream.read(30)
             name_length, extra_length = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
             stream.seek(info.header_offset + 30 + name_length + extra_length)
-            version = np.lib.format.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                return None
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read_header(stream)
+            laid_out = _layout_of(stream)
             offset = stream.tell()
-        if dtype.hasobject or fortran or 0 in shape or not shape:
-            return None  # numpy's own reader refuses, or copies
+    if laid_out is None:
+        return None
+    dtype, shape = laid_out
     status = path.stat()
     _check_sum(path, info.filename, status.st_mtime_ns, status.st_size)
     return map_array(path, dtype, shape, offset)
+
+
+def _unpacked(path: Path, name: str) -> NDArray[Any] | None:
+    """Return a compressed array from an unnamed file if it is large, or None if it is of a type that can't be mapped.
+
+    Raises MissingError if the disk is too small.
+    """
+    with ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        laid_out = _layout_of(stream)
+        if laid_out is None:
+            return None
+        dtype, shape = laid_out
+        return gathered(_rows(stream, dtype, shape), dtype, shape)
+
+
+def _rows(stream: IO[bytes], dtype: np.dtype[Any], shape: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Yield an array's rows from a stream, some at a time. Raises ValueError if it ends early."""
+    row = math.prod(shape[1:]) * dtype.itemsize
+    at_once = max(1, _BLOCK // max(1, row))
+    for begin in range(0, shape[0], at_once):
+        rows = min(at_once, shape[0] - begin)
+        data = stream.read(rows * row)
+        if len(data) != rows * row:
+            raise ValueError(f"it ends after {begin + len(data) // max(1, row)} of {shape[0]} rows")
+        yield np.frombuffer(data, dtype).reshape(rows, *shape[1:])
+    stream.read(1)  # at the end the checksum is compared
+
+
+def _layout_of(stream: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+    """Read an array's header; return its type and shape, or None for one that numpy's own reader refuses or copies."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        return None
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = read_header(stream)
+    return None if dtype.hasobject or fortran or 0 in shape or not shape else (dtype, shape)
 
 
 @cache

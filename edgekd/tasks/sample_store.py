@@ -8,7 +8,7 @@ A source (a folder of pictures at one size) has a folder in the cache, with one 
 The version is a digest of the content of all files in their order. A new one copies what it can from the previous one,
 so that a few more pictures cost the decoding of a few and a copy of the others, and replaces it. A version that was
 interrupted, or that met files which can't be decoded, is resumed. Pixels are checked against their hashes once in each
-process; a damaged version is made again.
+process; a damaged version is made again. Sources that nobody read for 30 days are removed when another one is decoded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -46,6 +46,7 @@ _IN_FLIGHT_BYTES = 64 * 1024**2
 _SAVED_EVERY_S = 20.0
 _RELEASED_EVERY = 64  # samples
 _CHECKED_BYTES = 4 * 1024**2
+_KEPT_S = 30 * 24 * 3600.0
 _NAMED = 20  # files that can't be decoded; of the rest the number
 
 _checked: set[tuple[Path, int, int]] = set()  # versions whose pixels this process has held against their hashes
@@ -123,7 +124,10 @@ def stored_samples(
     with _locked(
         folder / "lock", decoder.what, len(files), progress, stop
     ):  # a process that makes another version removes this one
+        os.utime(folder / "lock")
         read = _read(whole, decoder)
+        if read is None:
+            _forget_unused(folder.parent)
         if read is None or not _is_whole(whole, keys, *read, progress, stop):
             _Making(whole, decoder, files, keys, progress, stop).run()
             _checked.add(_state_of(whole))
@@ -299,6 +303,17 @@ def _locked(path: Path, what: str, total: int, progress: Progress, stop: Callabl
         yield
     finally:
         lock.release()
+
+
+def _forget_unused(sources: Path) -> None:
+    """Remove the versions of sources that were not read for long. Their locks stay: another process may wait there."""
+    for lock in sources.glob("*/lock"):
+        if time.time() - lock.stat().st_mtime < _KEPT_S:
+            continue
+        with suppress(Timeout), FileLock(lock).acquire(timeout=0):
+            for version in lock.parent.iterdir():
+                if version.is_dir():
+                    shutil.rmtree(version)
 
 
 def _is_whole(

@@ -510,6 +510,15 @@ def test_a_model_that_links_to_itself_is_no_file(bundle: Path, make_device: Make
     assert (report.exit_code, check(report, "files and hashes").found) == (7, "4 of 5; differ: model.tflite")
 
 
+def test_a_certificate_that_was_cut_off_is_to_be_written_again(
+    bundle: Path, make_device: MakeDevice, tmp_path: Path
+) -> None:
+    path = bundle / "certificate.json"
+    path.write_text(path.read_text()[:-100])
+    with pytest.raises(ConfigurationError, match="write the bundle again: edgekd export RUN"):
+        verify_bundle(bundle, make_device().open(), scratch_of(tmp_path))
+
+
 def test_operators_of_a_damaged_file_are_not_counted(bundle: Path, make_device: MakeDevice, tmp_path: Path) -> None:
     (bundle / "model.tflite").write_bytes(b"\xff\xff\xff\x7fTFL3" + bytes(12))
     certificate = read_certificate(bundle)

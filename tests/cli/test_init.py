@@ -104,6 +104,15 @@ def test_what_is_not_there_yet_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     assert "put your data at images.npz" in said
 
 
+def test_a_function_that_returns_a_trained_model_needs_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my.py").write_text(MODEL.replace("return", "__import__('torch').manual_seed(0)\n    return"))
+    assert main(["init", "--model", "my.py:build"]) == 0
+    assert "weights" not in capsys.readouterr().out
+    assert "weights:" not in (tmp_path / "project.yaml").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -106,6 +106,15 @@ def test_a_long_line_is_wrapped_on_a_terminal_alone(
     assert len(lines) == (3 if terminal else 1)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_first_line_of_an_error_is_wrapped_on_a_terminal_alone(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert main(["bench", f"{'a long name ' * 12}.tflite"]) == 3
+    assert (max(map(len, capsys.readouterr().err.splitlines())) <= 80) is terminal
+
+
 def test_an_unknown_option_is_usage() -> None:
     assert main(["targets", "list", "--nothing"]) == 2
     assert main(["--nothing"]) == 2

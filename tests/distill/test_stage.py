@@ -87,7 +87,8 @@ def test_a_resumed_training_asks_its_teacher_in_the_same_way(student, context, t
 
 def test_inherited_weights_are_recovered_at_a_small_rate_without_a_warm_up(student, context, tmp_path):
     inherited, where = student.but(family="pruned"), context(tmp_path)
-    fresh, own = Distill(batch_size=128)._plan(student, where), Distill(batch_size=128)._plan(inherited, where)
+    stage = Distill(batch_size=128, epochs=10)
+    fresh, own = stage._plan(student, where), stage._plan(inherited, where)
     assert (fresh.learning_rate, fresh.warmup_epochs, fresh.keep_best) == (0.1, 1.0, False)
     assert (own.learning_rate, own.warmup_epochs, own.keep_best) == (0.01, 0.0, True)
     assert not own.keeps_start
@@ -98,6 +99,13 @@ def test_inherited_weights_are_recovered_at_a_small_rate_without_a_warm_up(stude
     assert not block._plan(inherited, where).keep_best  # whose answers are not what it trains
     written = Distill(learning_rate=0.05, warmup_epochs=2)._plan(inherited, where)
     assert (written.learning_rate, written.warmup_epochs, written.keep_best) == (0.05, 2.0, True)
+
+
+@pytest.mark.parametrize(("epochs", "warm"), [(4, 1.0), (30, 3.0), (400, 20 / 6)])
+def test_few_images_are_warmed_up_by_steps(student, context, tmp_path, epochs, warm):
+    plan = Distill(epochs=epochs)._plan(student, context(tmp_path))  # 90 images, 6 steps an epoch
+    assert plan.batch_size == 16
+    assert plan.warmup_epochs == pytest.approx(warm)
 
 
 @pytest.mark.parametrize(("family", "epochs"), [("pruned", 1), ("mine", 3)])

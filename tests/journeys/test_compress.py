@@ -21,11 +21,25 @@ budgets: {latency: {p95: 100 ms, p50: 5 x own}}
 """
 
 
+TRAINED = """
+
+def trained():
+    from pathlib import Path
+    from safetensors.torch import load_file
+    model = build()
+    model.load_state_dict(load_file(Path(__file__).with_name("my_model.safetensors")))
+    return model
+"""
+
+
 @pytest.fixture
 def own(edgekd):
-    for name in ("my_model.py", "my_model.safetensors"):
-        shutil.copyfile(OWN / name, edgekd.folder / name)
+    shutil.copyfile(OWN / "my_model.safetensors", edgekd.folder / "my_model.safetensors")
+    edgekd.write("my_model.py", (OWN / "my_model.py").read_text() + TRAINED)
     edgekd.write("project.yaml", (OWN / "project.yaml").read_text())
+    edgekd.change(
+        "project.yaml", "model: my_model.py:build\n  weights: my_model.safetensors", "model: my_model.py:trained"
+    )
     edgekd.change("project.yaml", "epochs: 10", "epochs: 1")
     edgekd.change(
         "project.yaml",
@@ -42,7 +56,11 @@ def test_the_model_is_reported_as_it_came(own):
     original = json.loads((own.folder / "run" / "original.json").read_text())
     assert original["accuracy"]["value"] > 0.95
     assert [observation["p5_us"]["value"] > 0 for observation in original["observations"]] == [True]
+    notice, first, *_ = done.stderr.splitlines()
+    assert "this project runs code from" in notice
+    assert first.startswith("data       ")
     assert "own model" in done.stderr
+    assert "left whole `14`: its channels are the model's output" in done.stderr
     assert "at most 2 points below the model as it came" in done.stderr
     assert {limit.metric for limit in Run.open(own.folder / "run").target.limits} == {
         "latency.p50",

@@ -53,5 +53,12 @@ def test_a_model_becomes_bundles_at_the_smallest_precision_that_keeps_its_accura
         expected = {"README.md", "example.py", f"model{suffix}", "preprocess.json", "samples.npz"}
         expected |= {"model.bin"} if form == "openvino" else set()
         assert {path.name for path in folder.iterdir()} == expected
+    edgekd.change(
+        "project.yaml", "{kind: train, width: 16, epochs: 2}", "{kind: tflite, file: out/tflite/model.tflite}"
+    )
+    edgekd.change("project.yaml", "{width: [8, 16], depth: [1, 1]}", "{widths: [8, 8], depths: [1, 1]}")
+    taught = edgekd("distill", "project.yaml", "--run", "taught", "--format", "json")
+    assert taught.returncode == 0, taught.stderr
+    assert json.loads(taught.stdout)["certificate"]["teacher"] == "model"
     example = [sys.executable, str(edgekd.folder / "out" / "onnx" / "example.py")]
     assert subprocess.run(example, capture_output=True, text=True, check=True).stdout.startswith("class ")

@@ -18,8 +18,12 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
     edgekd.change("project.yaml", "precision: int8", "precision: int8, keep_float: [head]")
     searched = edgekd("search", "project.yaml", "--run", "run", "--format", "json")
     assert searched.returncode == 0, searched.stderr
+    assert searched.stderr.splitlines()[0].startswith("data       ")
     answer = json.loads(searched.stdout)
     assert answer["schema"] == "edgekd.answer/1"
+    assert answer["certificate"]["in_float"] == "linear 1"
+    assert answer["certificate"]["load_average"] >= 0
+    assert "| computed in float | linear 1 |" in (edgekd.folder / "run" / "bundle" / "README.md").read_text()
     assert answer["outcome"]["exit_code"] == 0
     assert {limit["answer"] for limit in answer["certificate"]["verdict"]["limits"]} == {"holds"}
 
@@ -38,6 +42,8 @@ def test_from_digits_to_a_bundle_that_runs(edgekd):
     assert [name.split()[0] for name in float_operators(bundle / "model.onnx")].count("Gemm") == 1
     assert [name.split()[0] for name in float_operators(bundle / "model.tflite")].count("FULLY_CONNECTED") == 1
 
+    again = edgekd("search", "project.yaml", "--run", "run")
+    assert "note       int8 computes in float: linear 1" in again.stdout
     replayed = edgekd("search", "--replay", "run")
     assert replayed.returncode == 0, replayed.stdout
 

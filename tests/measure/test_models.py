@@ -67,7 +67,15 @@ def test_every_bad_file_is_named_at_once(tmp_path):
     text = str(caught.value)
     assert len(caught.value.problems) == 6
     assert f"did you mean `{tmp_path / 'resnet8.tflite'}`?" in text
-    for words in ("part of one", "TFL3 is missing", "is empty", "alone.bin` are missing", "`.pt` files"):
+    for words in (
+        "part of one",
+        "TFL3 is missing",
+        "is empty",
+        "alone.bin` are missing",
+        "`.pt` files",
+        "my_model.py:build",
+        "edgekd export",
+    ):
         assert words in text
 
 

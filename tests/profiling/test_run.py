@@ -236,6 +236,7 @@ def test_a_quick_look_ends_within_its_minute_and_says_what_it_left_out(profiled,
     assert Paper.clock() <= max(62, 2 * takes_s)
     said = " ".join(" ".join(report.lines()).split())
     assert ("no time within a minute for" in said) is bool(left)
+    assert ("too few networks for `edgekd predict` on" in said) is bool(report.deployments)
     again, more = profiled(quick=True)
     assert len(more) == left
     assert again.left_out == ()
@@ -244,6 +245,7 @@ def test_a_quick_look_ends_within_its_minute_and_says_what_it_left_out(profiled,
 def test_a_whole_profile_takes_its_time(profiled):
     report, asked = profiled(takes_s=500.0)
     assert (len(asked), report.left_out) == (8, ())
+    assert not any("too few networks" in line for line in report.lines())
 
 
 @pytest.mark.slow

@@ -78,13 +78,14 @@ def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
             assert len(first) == 1
             begun = time.monotonic()
             outcome = run_search(project, run, session, converter, SilentEvents())
+            took_s = time.monotonic() - begun
     finally:
         session.close()
     assert run.trials()[:1] == first
     # the batch that was cut short is measured again in the same session: its files must be found again
     assert [(t.outcome, t.detail) for t in run.trials()] == [("measured", "")] * len(run.trials())
     assert outcome.exit_code == 0, outcome
-    assert outcome.seconds >= time.monotonic() - begun - 1.0
+    assert outcome.seconds >= 0.9 * took_s  # and what was spent before
     chosen = next(f for f in run.finalists() if f.chosen)
     assert chosen.artefact is not None
     assert run.resolve(chosen.artefact).path.is_file()

@@ -17,6 +17,7 @@ from edgekd.ir.plan import Candidate
 from edgekd.search.replay import replay
 from edgekd.search.trials.sampler import RandomSampler
 from edgekd.store.run import Run
+from tests.search import conftest
 
 
 def decisions(folder: Path) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def test_finds_the_most_accurate_candidate_that_fits(lab: Any) -> None:
     outcome = lab.search()
     run = Run.open(lab.folder)
     assert outcome.exit_code == 0
+    assert "% validation . p95" in outcome.summary
     chosen = next(f for f in run.finalists() if f.chosen)
     assert chosen.rank == outcome.chosen
     assert chosen.verdict is not None
@@ -101,6 +103,20 @@ def test_stopped_anywhere_and_resumed_decides_the_same(make_lab: Callable[..., A
     # training and refining are finished steps: none is repeated
     assert stopped.refined == whole.refined
     assert len(stopped.estimated) <= len(whole.estimated) + 60 // every
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lower", "cautions"), [(-0.3, 0), (0.5, 1)])
+def test_candidates_that_only_guess_are_said_once(
+    make_lab: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, lower: float, cautions: int
+) -> None:
+    lab = make_lab()
+    scored = conftest.accuracy
+    monkeypatch.setattr(conftest, "accuracy", lambda candidate: scored(candidate) - lower)
+    lab.search()
+    said = [line for line in lab.lines if "and guessing" in line]
+    assert len(said) == cautions
+    assert all("raise the epochs of search.accuracy" in line for line in said)
 
 
 @pytest.mark.slow

@@ -81,8 +81,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as failed:
         write_bytes(path, b"new")
+    assert Path(failed.value.filename).parent == tmp_path  # the descriptor alone says nothing of the disk
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 

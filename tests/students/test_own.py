@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd import plugins
+from edgekd.compress.pruning.family import Pruned
 from edgekd.errors import ConfigurationError
 from edgekd.students.own import Own, classes_of
 from edgekd.students.student import load_student, new_student, save_student
@@ -87,3 +88,15 @@ def test_a_model_that_draws_in_eval_mode_is_refused_by_that_name():
     with pytest.raises(ConfigurationError, match="answers the same images differently each time"):
         classes_of(Drawing(training=True).eval(), given, "net")
     assert classes_of(Drawing(training=None).eval(), given, "net") == 10
+
+
+@pytest.mark.parametrize("kind", [Own, Pruned])
+def test_a_family_refuses_a_model_that_draws_before_anything_is_compared(kind, spec, tmp_path):
+    (tmp_path / "draws.py").write_text(
+        f"import sys; sys.path.insert(0, {str(OWN.parents[1])!r})\n"
+        "import torch\nfrom tests.students.test_own import Drawing\n"
+        "def build():\n    torch.manual_seed(0)\n    return Drawing(training=True)\n"
+    )
+    drawing = kind.model_validate({"model": "draws.py:build"}, context={"folder": tmp_path})
+    with pytest.raises(ConfigurationError, match="`draws:build` answers the same images differently each time"):
+        drawing.space(spec)

@@ -81,8 +81,10 @@ def test_the_nearest_shelf_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_device_nobody_can_reach_says_so() -> None:
-    with pytest.raises(MissingError, match="nothing says how to reach it"):
+    with pytest.raises(MissingError, match="nothing says how to reach it") as missing:
         open_device("raspberry-pi-5")
+    assert "devices/raspberry-pi-5.yaml" in missing.value.remedy
+    assert "`extends: raspberry-pi-5`" in missing.value.remedy
 
 
 def test_an_unknown_device_offers_the_nearest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -371,6 +372,20 @@ def test_only_one_version_of_a_folder_is_kept(tmp_path, monkeypatch):
     made(root, test=0.3).split("train")
     assert len(list((tmp_path / "cache").glob("edgekd/pictures/*/*/pixels"))) == 1
     assert kept.sum() > 0  # still there for whoever has it open
+
+
+def test_sources_that_nobody_reads_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    old, read, new = (fill(tmp_path / name, 20) for name in ("old", "read", "new"))
+    for root in (old, read):
+        _ = made(root).spec
+    long_ago = time.time() - 31 * 24 * 3600
+    for lock in (tmp_path / "cache").glob("edgekd/pictures/*/lock"):
+        os.utime(lock, (long_ago, long_ago))
+    _ = made(read).spec
+    _ = made(new).spec
+    assert len(list((tmp_path / "cache").glob("edgekd/pictures/*/*/pixels"))) == 2
+    assert made(read).split("train").inputs.sum() > 0
 
 
 def test_a_cut_cache_is_made_again(tmp_path, monkeypatch):

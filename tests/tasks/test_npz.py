@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
-from edgekd.errors import ConfigurationError, UnknownName
+from edgekd.errors import ConfigurationError, MissingError, UnknownName
+from edgekd.tasks import mapped, npz
 from edgekd.tasks.npz import array_names, read_array
 
 ARRAYS = {
@@ -29,6 +32,21 @@ def test_arrays_come_back(tmp_path, save):
 def test_uncompressed_arrays_stay_on_disk(tmp_path):
     np.savez(tmp_path / "data.npz", **ARRAYS)
     assert isinstance(read_array(tmp_path / "data.npz", "x"), np.memmap)
+
+
+def test_large_compressed_arrays_are_unpacked_to_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(mapped, "_IN_MEMORY", 0)
+    monkeypatch.setattr(npz, "_BLOCK", 30)
+    np.savez_compressed(tmp_path / "data.npz", **ARRAYS, long=np.arange(100, dtype=np.int16))
+    for name in ("x", "long"):
+        found = read_array(tmp_path / "data.npz", name)
+        assert isinstance(found, np.memmap)
+        assert np.array_equal(found, {**ARRAYS, "long": np.arange(100)}[name])
+    assert list((tmp_path / "cache" / "edgekd").iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(MissingError, match=r"the samples take 24 B, and .* has 10 B left"):
+        read_array(tmp_path / "data.npz", "x")
 
 
 def test_a_missing_array_offers_the_nearest(tmp_path):

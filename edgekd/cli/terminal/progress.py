@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from edgekd.cli.terminal.output import write_stderr
 from edgekd.cli.terminal.stop import StopFlag
@@ -30,10 +32,19 @@ class _Quiet(SilentEvents):
         return self._stop()
 
 
+def _say_at_once(text: str) -> None:
+    """Write a line to stderr from a signal handler, which may have come in the middle of another write."""
+    try:
+        write_stderr(f"{text}\n")
+    except RuntimeError:  # Python refuses to enter a buffered stream again
+        with suppress(BrokenPipeError):
+            os.write(sys.stderr.fileno(), f"{text}\n".encode())
+
+
 @contextmanager
 def watching(quiet: bool) -> Iterator[Events]:
     """Events shown in stderr's manner, with Ctrl-C as a request to stop."""
-    with StopFlag(lambda text: write_stderr(f"{text}\n")) as flag:
+    with StopFlag(_say_at_once) as flag:
         if quiet:
             yield _Quiet(flag)
             return

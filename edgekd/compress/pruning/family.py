@@ -16,7 +16,6 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -35,14 +34,14 @@ from edgekd.compress.pruning.groups import (
 )
 from edgekd.errors import ConfigurationError
 from edgekd.ir.space import Arch, Axis, Space
-from edgekd.records import Digest, Record, digest_file, digest_json
+from edgekd.records import Digest, Record, digest_json
 from edgekd.students._protocol import CutArch, Cuttable
 from edgekd.students.analysis import parts_of_arch
 from edgekd.students.outputs import answering
 from edgekd.students.own import require_fit, require_repeatable
 from edgekd.students.supernet.block_costs import BlockCost
 from edgekd.students.supernet.derived import derived_block_costs, require_classification
-from edgekd.students.weights import built_module, source_file
+from edgekd.students.weights import built_module, model_digests
 from edgekd.tasks._protocol import TaskSpec
 
 if TYPE_CHECKING:
@@ -59,7 +58,9 @@ Ratio = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Pruned(Record):
-    """Options of ``pruned``. ``round_to``: channel counts are multiples of this, for vector units: 4 or 8, for example.
+    """Options of ``pruned``. ``weights`` may be left out where ``model`` returns a trained model.
+
+    ``round_to``: channel counts are multiples of this, for vector units: 4 or 8, for example.
 
     ``ratio_per``: one ratio for all groups of one height, or one for each dependency group.
     """
@@ -68,7 +69,7 @@ class Pruned(Record):
     inherits: ClassVar[bool] = True
 
     model: CodeReference
-    weights: ExistingFile
+    weights: ExistingFile | None = None
     ratios: Annotated[tuple[Ratio, ...], Field(min_length=1), AfterValidator(_ascending)] = (0.25, 0.5, 0.75, 1.0)
     ratio_per: Literal["height", "group"] = "height"
     blocks: bool = True
@@ -77,7 +78,7 @@ class Pruned(Record):
     def digest(self) -> Digest:
         """Return the identity of options, source and weights."""
         options = self.model_dump(mode="json", exclude={"weights"})
-        return digest_json({"options": options, "files": [_content(source_file(self.model)), _content(self.weights)]})
+        return digest_json({"options": options, "files": list(model_digests(self.model, self.weights))})
 
     def space(self, spec: TaskSpec) -> Space:
         """Return the archs of this model; one if nothing can be pruned.
@@ -234,17 +235,6 @@ class Pruned(Record):
         return min(rounded, group.channels)
 
 
-def _content(path: Path) -> Digest:
-    """Return a file's digest, cached: each arch of a search needs it."""
-    stat = path.stat()
-    return _content_of(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=16)
-def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG001  # part of the cache key: a changed file is read again
-    return digest_file(path)
-
-
 class _Anatomy(NamedTuple):
     """Analysis of the model, cached in each process."""
 
@@ -260,6 +250,11 @@ def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
     require_fit(model, spec, family.model.target)
     if spec.plain:
         require_repeatable(model, spec.input, family.model.target)
+    if model_digests(family.model, family.weights)[1] is None:
+        raise ConfigurationError.one(
+            f"`{family.model.target}()` returns other weights each time: they are drawn at random, not trained",
+            "give the trained ones (weights: model.safetensors), or load them in the function",
+        )
     groups, left_out = find_groups(model, spec.input)
     stages = find_stages(model, spec.input) if family.blocks else []
     return _Anatomy(model, tuple(groups), tuple(stages), tuple(left_out))

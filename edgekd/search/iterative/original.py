@@ -23,16 +23,33 @@ from edgekd.search.trials.measuring import Bench, observation_of
 from edgekd.store.certificate import Certificate
 from edgekd.store.records import Accuracy, Deployment, DeploymentObservation, OriginalRecord, PlanRecord
 from edgekd.store.run import Run
-from edgekd.students._protocol import Inheriting
+from edgekd.students._protocol import Family, Inheriting
 from edgekd.students.student import new_student
 from edgekd.targets.relative import resolved
 from edgekd.targets.target import Target
+from edgekd.tasks._protocol import TaskSpec
 from edgekd.tasks.score import near_chance
 from edgekd.units import format_bytes, format_us
 
-__all__ = ["Original", "beside_own", "limits_beside"]
+__all__ = ["Original", "beside_own", "left_whole", "limits_beside"]
 
 _SHOWN = 3
+
+
+def left_whole(family: Family, spec: TaskSpec) -> tuple[str, ...]:
+    """Return a line for each reason why layers of a model can't be pruned; none for a family that prunes nothing."""
+    if not isinstance(family, Inheriting):
+        return ()
+    layers: dict[str, list[str]] = {}
+    for layer, reason in family.left_out(spec):
+        layers.setdefault(reason, []).append(layer)
+    lines = []
+    for reason, names in layers.items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        lines.append(f"left whole {', '.join(f'`{name}`' for name in names[:_SHOWN])}{more}: {reason}")
+    if family.original(spec) is not None and family.space(spec).size == 1:
+        lines.append("           nothing to prune: the whole model at each precision and on each runtime")
+    return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,8 @@ class Original:
 
     def __call__(self) -> OriginalRecord | None:
         """Return the record, measured now or before. Raises Interrupted."""
+        for line in left_whole(self.context.family, self.context.task.spec):
+            self.events.line(line)
         record = self.run.original() or self._measure()
         if record is None:
             return None
@@ -61,7 +80,6 @@ class Original:
         )
         spec = self.context.task.spec
         self._report_relative()
-        self._report_left_out()
         labels = self.context.task.split("validation").labels
         if spec.plain and (doubt := near_chance(record.accuracy.value, labels, spec.head.classes)):
             self.events.line(f"           {doubt}: are the task's mean and std those it learnt with?")
@@ -78,18 +96,6 @@ class Original:
         found = [str(limit) for limit in self.run.target.limits if limit.metric in relative]
         if found:
             self.events.line(f"           so it has to meet {', '.join(found)}")
-
-    def _report_left_out(self) -> None:
-        """Report the layers that cannot be pruned, by reason."""
-        family, spec = self.context.family, self.context.task.spec
-        layers: dict[str, list[str]] = {}
-        for layer, reason in family.left_out(spec) if isinstance(family, Inheriting) else ():
-            layers.setdefault(reason, []).append(layer)
-        for reason, names in layers.items():
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            self.events.line(f"left whole {', '.join(names[:_SHOWN])}{more}: {reason}")
-        if family.space(spec).size == 1:
-            self.events.line("           nothing to prune: the whole model at each precision and on each runtime")
 
     def _measure(self) -> OriginalRecord | None:
         family = self.context.family

@@ -384,3 +384,41 @@ def test_an_arch_that_does_not_follow_is_counted_itself(make, spec, monkeypatch)
     assert analyse_arch(family, arch, spec, Precision.FLOAT32) == analyse(
         new_student(family, arch, spec, 0), Precision.FLOAT32
     )
+
+
+LOADING = """
+import torch
+from torch import nn
+
+def build():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten(1),
+                          nn.Linear(16 * 28 * 28, 10))
+    {load}
+    return model
+"""
+
+
+def loading(folder: Path, load: str, **options) -> Pruned:
+    (folder / "loading_model.py").write_text(LOADING.format(load=load))
+    sys.modules.pop("loading_model", None)
+    return Pruned.model_validate({"model": "loading_model.py:build", **options}, context={"folder": folder})
+
+
+def test_a_function_may_load_the_weights_itself_and_they_are_part_of_the_identity(tmp_path, spec):
+    digests = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        torch.save(loading(folder, "pass").model.resolve()().state_dict(), folder / "inside.pt")
+        family = loading(folder, "model.load_state_dict(torch.load(__file__.replace('loading_model.py', 'inside.pt')))")
+        expected = torch.load(folder / "inside.pt", weights_only=True)
+        built = family.build(family.original(spec), spec).state_dict()
+        assert all(torch.equal(built[name], value) for name, value in expected.items())
+        digests.append(family.digest())
+    assert len(set(digests)) == 2
+
+
+def test_weights_drawn_at_random_are_not_pruned(tmp_path, spec):
+    family = loading(tmp_path, "pass")
+    with pytest.raises(ConfigurationError, match=r"`loading_model:build\(\)` returns other weights each time"):
+        family.space(spec)
+    assert family.digest() == family.digest()
