@@ -29,6 +29,7 @@ from edgekd.ir.space import Arch
 from edgekd.records import Digest, Filed, digest_bytes
 from edgekd.students._protocol import Family, Student
 from edgekd.students.fold import fold_module
+from edgekd.students.weights import tie_equal_weights
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["has_inherited", "is_whole", "load_student", "new_student", "save_student"]
@@ -114,6 +115,8 @@ def load_student(folder: Path) -> Student:
         module = family.build(record.arch, record.task).eval()
     if set(_tensors(module)) != set(tensors):  # it was saved after folding
         module = fold_module(module, record.task.input)
+    if set(_tensors(module)) != set(tensors):  # and after equal weights were tied
+        tie_equal_weights(module)
     _fill(module, tensors, place)
     return Student(
         module=module,

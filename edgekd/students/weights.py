@@ -30,6 +30,7 @@ __all__ = [
     "read_weights",
     "source_file",
     "state_digest",
+    "tie_equal_weights",
 ]
 
 _SHOWN = 3
@@ -226,6 +227,24 @@ def _own_weights(reference: CodeReference, changed_ns: int, size: int) -> Digest
     with torch.random.fork_rng(devices=[]):
         first, second = (state_digest(built_module(reference, None)) for _ in range(2))
     return first if first == second else None
+
+
+def tie_equal_weights(module: nn.Module) -> None:
+    """Make weights (2 axes or more) of equal content one parameter, in place.
+
+    Converters merge equal constants, and an encoding is found by the name of one.
+    """
+    kept: dict[torch.Size, list[nn.Parameter]] = {}
+    for part in module.modules():
+        for name, weight in [*part.named_parameters(recurse=False)]:
+            if weight.dim() < 2:
+                continue
+            alike = kept.setdefault(weight.shape, [])
+            same = next((other for other in alike if other is weight or torch.equal(other, weight)), None)
+            if same is None:
+                alike.append(weight)
+            elif same is not weight:
+                setattr(part, name, same)
 
 
 def source_file(reference: CodeReference) -> Path:

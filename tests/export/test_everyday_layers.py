@@ -235,7 +235,20 @@ class PaddedPool(nn.Module):
         return self.fc(torch.relu(self.then(torch.max_pool2d(x, 3, 2))).mean((2, 3)))
 
 
-UNUSUAL = {"blurred": Blurred, "aliased": Aliased, "in-place": InPlace, "padded-pool": PaddedPool}
+class Twins(nn.Module):
+    """Layers with weights of equal content, as a graph with a shared initializer is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 10)
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.two.load_state_dict({"weight": self.one.weight.detach().clone(), "bias": self.one.bias.detach() + 0.1})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.two(torch.relu(self.one(torch.relu(self.stem(x)))))).mean((2, 3)))
+
+
+UNUSUAL = {"twins": Twins, "blurred": Blurred, "aliased": Aliased, "in-place": InPlace, "padded-pool": PaddedPool}
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mobile": mobile,
     "vgg": vgg,

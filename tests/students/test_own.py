@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from edgekd import plugins
 from edgekd.compress.pruning.family import Pruned
+from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.errors import ConfigurationError
+from edgekd.ir.numerics import Precision
 from edgekd.students.own import Own, classes_of
 from edgekd.students.student import load_student, new_student, save_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
@@ -100,3 +103,31 @@ def test_a_family_refuses_a_model_that_draws_before_anything_is_compared(kind, s
     drawing = kind.model_validate({"model": "draws.py:build"}, context={"folder": tmp_path})
     with pytest.raises(ConfigurationError, match="`draws:build` answers the same images differently each time"):
         drawing.space(spec)
+
+
+TWINS = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    one, two = nn.Linear(64, 64), nn.Linear(64, 64)
+    two.weight.data.copy_(one.weight)
+    return nn.Sequential(nn.Flatten(), one, nn.ReLU(), two, nn.ReLU(), nn.Linear(64, 10))
+"""
+
+
+def test_layers_with_equal_weights_are_one_in_8_bits_and_are_read_back(spec, tmp_path):
+    (tmp_path / "twins.py").write_text(TWINS)
+    found = Own.model_validate({"model": "twins.py:build"}, context={"folder": tmp_path})
+    student = calibrate(
+        new_student(found, found.original(spec), spec, 0),
+        np.random.default_rng(0).integers(0, 255, (8, 1, 8, 8), np.uint8),
+        Precision.INT8,
+        "minmax",
+    )
+    assert student.module[1].weight is student.module[3].weight
+    save_student(student, tmp_path / "saved")
+    loaded = load_student(tmp_path / "saved").module
+    assert loaded[1].weight is loaded[3].weight
+    assert torch.equal(loaded[3].weight, student.module[3].weight)

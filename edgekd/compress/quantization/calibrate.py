@@ -34,6 +34,7 @@ from edgekd.ir.numerics import A8, Precision, TensorType
 from edgekd.students._protocol import Student
 from edgekd.students.fold import folded
 from edgekd.students.graph import Traced, operator_in, trace
+from edgekd.students.weights import tie_equal_weights
 from edgekd.tasks._protocol import InputSpec
 from edgekd.teachers.cache import shared
 from edgekd.teachers.normalise import normalised
@@ -67,7 +68,9 @@ def calibrate(
         if problems := problems_with(student, precision, backend):
             raise ConfigurationError(problems)
         return folded(student).but(annotations=Annotations(precision=precision))
-    traced = trace(student, dynamic_batch=precision.is_static, decomposed=False)
+    tied = folded(student)
+    tie_equal_weights(tied.module)
+    traced = trace(tied, dynamic_batch=precision.is_static, decomposed=False)
     if problems := problems_with(student, precision, backend, traced, keep_float):
         raise ConfigurationError(problems)
     flat = traced.student
