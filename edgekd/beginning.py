@@ -227,7 +227,7 @@ def begin(
 ) -> BeginAnswer:
     """Write ``project.yaml`` and ``here.yaml``. Raises UsageError where a file exists, or options don't fit.
 
-    Data without a model is inspected, for a search project. A model is built once, with weights if they exist. Raises
+    Data without a model is inspected, for a search project. A model is built, with weights if they exist. Raises
     ConfigurationError where either is not as expected.
     """
     folder = Path(folder)
@@ -257,6 +257,7 @@ def begin(
         except ValueError as error:
             raise UsageError(f"--model: {error}") from None
         weights = _weights_of(reference, folder, weights)
+        words = f"weights that `{model}` returns" if weights is None else ""
         project = _own(folder, model, weights, data)
         budgets, steps = _OWN_BUDGETS, _missing(folder, weights, data)
         steps += ["write your budgets into here.yaml", "edgekd check project.yaml", "edgekd compress project.yaml"]
@@ -392,11 +393,11 @@ def _own(folder: Path, model: str, weights: Path | None, data: Path | None) -> s
 
 def _has_floats(data: Path) -> bool:
     """Tell whether an existing .npz has float images."""
-    from edgekd.tasks.npz import array_names, read_array
+    from edgekd.tasks.npz import array_layout, array_names
 
     if data.suffix.lower() != ".npz" or not data.is_file() or "x_train" not in array_names(data):
         return False
-    return bool(read_array(data, "x_train").dtype.kind == "f")
+    return array_layout(data, "x_train")[0].kind == "f"
 
 
 def _read(folder: Path, data: Path | None) -> tuple[str, bool, bool]:

@@ -17,7 +17,7 @@ from edgekd.errors import ConfigurationError, NothingFits, Place, Problem
 from edgekd.events import Events
 from edgekd.ir.backends import formats_of
 from edgekd.records import Shown
-from edgekd.store.records import Deployment, FeaturesRecord, FiltersRecord
+from edgekd.store.records import Deployment, FeaturesRecord, FiltersRecord, LeftWhole
 from edgekd.tasks._protocol import SplitSizes, sizes_of
 from edgekd.units import format_bytes, format_s
 
@@ -62,7 +62,7 @@ class CheckAnswer(Shown):
     candidate_s: float | None  # one short training; None where candidates are not trained one by one
     finalist_s: float  # one whole recipe
     budget_s: float | None
-    left_whole: tuple[str, ...] = ()  # of a model that is pruned: the layers that can't be, and why
+    left_whole: tuple[LeftWhole, ...] = ()  # of a model that is pruned
 
     def lines(self) -> list[str]:
         """Format as text lines."""
@@ -71,7 +71,7 @@ class CheckAnswer(Shown):
             shown = "".join(f", {report.name} {report.removed:,} out" for report in self.filters.filters)
             looked = f"{self.filters.considered:,} looked at{shown}"
             lines.append(f"space      {self.filters.space_size:,} archs, {looked}: {self.filters.left:,} may fit")
-        lines += self.left_whole
+        lines += [each.line() for each in self.left_whole]
         lines.append(f"deployed   {len(self.deployments)} to measure: {_by_backend(self.deployments)}")
         rate = f"about {self.images_per_s:,.0f} samples/s here"
         each = f"a finalist {format_s(self.finalist_s)}"
@@ -107,8 +107,10 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     from edgekd.search.accuracy.short import ShortTraining
     from edgekd.search.iterative.original import left_whole
     from edgekd.search.recipe import images_of
+    from edgekd.students.own import forget_models
 
     project = read_project(project_file, target, notice=events.notice)
+    forget_models()
     for line in ready_data(project, events):
         events.line(line)
     command: Command = "compress" if project.family.inherits else "search"

@@ -133,8 +133,10 @@ def run_project(
     from edgekd.search.search import run_search, spent_before
     from edgekd.search.single import run_single
     from edgekd.search.trials.untrained import native_format
+    from edgekd.students.own import forget_models
     from edgekd.tasks._protocol import sizes_of
 
+    forget_models()
     if folder is not None:
         require_place(folder)  # a teacher may be trained before the run begins
     session = open_device(project.target.device, project.folder, events.notice).open()
@@ -377,7 +379,7 @@ def bundle_of(run: Run, events: Events) -> Certificate:
         for what, same in {
             "task": project.task.spec == run.header.task,
             "export section": project.resolved["export"] == run.header.project["export"],
-            "student, with its weights file,": _family_digest(project) == run.header.family_digest,
+            "student, with its weights,": _family_digest(project) == run.header.family_digest,
         }.items()
         if not same
     ]

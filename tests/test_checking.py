@@ -242,6 +242,10 @@ def test_what_can_not_be_pruned_is_said_whatever_the_ratios_are(ratios, tmp_path
     shutil.copytree(Path(__file__).parents[1] / "examples" / "own_model", tmp_path, dirs_exist_ok=True)
     path = tmp_path / "project.yaml"
     path.write_text(path.read_text().replace("[0.25, 0.5, 0.75, 1.0]", ratios))
-    lines = check_project(path, None, SilentEvents()).lines()
+    answer = check_project(path, None, SilentEvents())
+    assert [(each.layers, each.reason) for each in answer.left_whole] == [
+        (("14",), "its channels are the model's output")
+    ]
+    lines = answer.lines()
     said = [line for line in lines if line.startswith(("left whole", "   "))]
     assert said == ["left whole `14`: its channels are the model's output"]

@@ -91,5 +91,5 @@ def test_weights_that_changed_since_are_not_certified(own_model: Path, tmp_path:
     run.write(OutcomeRecord(exit_code=0, chosen=1, summary="chosen", seconds=1.0))
     with (own_model / "my_model.safetensors").open("ab") as weights:
         weights.write(b" ")
-    with pytest.raises(ConfigurationError, match=r"student, with its weights file, of project\.yaml is no longer"):
+    with pytest.raises(ConfigurationError, match=r"student, with its weights, of project\.yaml is no longer"):
         bundle_of(run, SilentEvents())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.cli.names import complete_backend, complete_device
-from edgekd.cli.numbers import Whole
+from edgekd.cli.numbers import Positive, Whole
 from edgekd.cli.terminal.output import CommandOutput, command
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ __all__ = ["bench"]
 )
 @click.option("--processes", type=Whole(1, 1000), default=5, help="Fresh processes each.")
 @click.option("--rounds", type=Whole(1, 1000), default=10, help="Interleaved rounds a process.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second, in place of back to back.")
+@click.option("--rate", type=Positive(), help="Calls a second, in place of back to back.")
 @click.option("--busy", type=Whole(0, 4096), default=0, metavar="CORES", help="Cores kept busy by other work.")
 @click.option(
     "--shape",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
 
-__all__ = ["SEED", "Whole"]
+__all__ = ["SEED", "Positive", "Whole"]
 
 
 class Whole(click.IntRange):
@@ -21,6 +22,22 @@ class Whole(click.IntRange):
         except click.BadParameter:
             end = "on" if self.max is None else f"to {self.max}"
             self.fail(f"{value!r} is not a whole number from {self.min} {end}", param, ctx)
+
+
+class Positive(click.ParamType[float]):
+    """Finite number above 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the number. Raises BadParameter on anything else."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is not a number above 0", param, ctx)
+        return number
 
 
 SEED = Whole(0, 2**32 - 1)

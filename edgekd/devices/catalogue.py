@@ -88,11 +88,14 @@ def open_device(name: str, beside: Path | None = None, notice: Callable[[str], o
     document = resolve(path, DEVICES)
     connection = document.data.get("connection")
     if connection is None:
+        reached = f"`connection: {{kind: ssh, host: my-board}}` (kinds: {', '.join(plugins.names('edgekd.devices'))})"
+        is_shipped = path.is_relative_to(search_path.shipped("devices"))
+        extending = (
+            f"write devices/{path.stem}.yaml with `schema: edgekd.device/1`, `extends: {path.stem}` and {reached}"
+        )
         raise MissingError(
             f"`{name}` is described, but nothing says how to reach it ({path})",
-            f"write devices/{name}.yaml with `schema: edgekd.device/1`, `extends: {name}` and "
-            f"`connection: {{kind: ssh, host: my-board}}` (kinds: {', '.join(plugins.names('edgekd.devices'))}); "
-            "or measure on this-computer",
+            f"{extending if is_shipped else f'give it a {reached}'}; or measure on this-computer",
         )
     where = ["connection"]
     if not isinstance(connection, dict) or not isinstance(connection.get("kind"), str):

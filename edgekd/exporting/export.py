@@ -36,6 +36,7 @@ from edgekd.search.plan import trial_plan
 from edgekd.search.requirements import require_meter, require_running, require_runtimes
 from edgekd.store.atomic import sweep
 from edgekd.store.records import RunHeader
+from edgekd.students.own import forget_models
 from edgekd.targets.catalogue import load_target
 from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
@@ -85,6 +86,7 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     if plan.max_drop is not None and not 0 <= plan.max_drop < 1:
         raise UsageError(f"max_drop {plan.max_drop:g}: a share of accuracy below 1 is expected", "0.01 is one point")
     formats = plan.formats or _formats_of(target)
+    forget_models()
     given = given_model(model, weights, events.notice)
     module = given.module(events.line)
     task = task_for(module, given.called, shape or given.shape, plan.data, plan.mean, plan.std, events)

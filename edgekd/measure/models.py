@@ -97,8 +97,8 @@ def _find(path: Path) -> Artefact:
     if path.suffix not in _SUFFIXES:
         raise ConfigurationError.one(
             f"no runtime here reads `{path.suffix or path.name}` files",
-            f"give one of {', '.join(_SUFFIXES)}; of a PyTorch model the function that builds it (my_model.py:build, "
-            "with --weights), or what `edgekd export` wrote",
+            f"give one of {', '.join(_SUFFIXES)}; for a PyTorch model name the function that builds it "
+            "(my_model.py:build, with --weights), or give what `edgekd export` wrote",
             place,
         )
     try:

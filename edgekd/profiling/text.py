@@ -76,7 +76,7 @@ def _lines(report: ProfileReport) -> Iterator[str]:
         yield f"known before: {', '.join(report.reused)}"
     few = [one.label for one in report.deployments if one.quick and not one.refused]
     if few:
-        yield f"too few networks for `edgekd predict` on {', '.join(few)}: without --quick it measures enough"
+        yield f"too few networks for `edgekd predict` on {', '.join(few)}: profile without --quick for enough"
     if report.left_out:
         yield (
             f"no time within a minute for {', '.join(report.left_out)}: the same command measures them, "

@@ -14,6 +14,7 @@ from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.evidence import EvidenceKind, find_figure
 from edgekd.search.space.feasible import P5
 from edgekd.store.records import PlanRecord, TrialRecord
+from edgekd.units import format_s
 
 __all__ = [
     "SHORTLISTED",
@@ -25,6 +26,7 @@ __all__ = [
     "share_within",
     "shortlist_s",
     "stagewise_s",
+    "too_short",
     "training_limit_s",
 ]
 
@@ -141,6 +143,15 @@ def reserve_s(
     refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s(plan)
     ending = speed.compared_s(plan, all_of_them) + speed.certificate_s(plan)
     return shortlist_s(plan, trials) + rechecking + refining + ending
+
+
+def too_short(plan: PlanRecord, total_s: float | None) -> str:
+    """Return a caution where a budget is less than one candidate takes that is not trained; else ``""``."""
+    least_s = reserve_s(plan, (), 0, untouched=1)
+    if total_s is None or total_s >= least_s:
+        return ""
+    least, total = format_s(least_s), format_s(total_s)
+    return f"{total} to spend, and one candidate takes about {least} without any training: raise search.budget"
 
 
 def least_reserve_s(

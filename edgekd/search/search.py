@@ -34,7 +34,7 @@ from edgekd.search._protocol import (
 )
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.accuracy.untrained_own import AsItCame
-from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s, training_limit_s
+from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s, too_short, training_limit_s
 from edgekd.search.deployments.recheck import Recheck, rechecked
 from edgekd.search.differentiable.step import DifferentiableSteps
 from edgekd.search.differentiable.teacher_tuning import TeacherTuning
@@ -107,6 +107,8 @@ def run_search(
         if plan.predict:
             run.write(prior_tables(run, plan, events))
         run.write(plan)
+        if caution := too_short(plan, run.header.budget_s):
+            events.line(f"caution    {caution}")
     context = context_of(project, run, events)
     if run.features() is None:
         if plan.differentiable is not None:

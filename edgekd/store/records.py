@@ -70,6 +70,7 @@ __all__ = [
     "FilterReport",
     "FiltersRecord",
     "FinalistRecord",
+    "LeftWhole",
     "NeverSlower",
     "OutcomeRecord",
     "PlanRecord",
@@ -87,6 +88,8 @@ __all__ = [
     "TeachersRecord",
     "TrialRecord",
 ]
+
+_SHOWN_LAYERS = 3
 
 
 class RunHeader(Filed):
@@ -334,6 +337,18 @@ class RecheckRecord(Filed):
     observations: tuple[DeploymentObservation, ...]
     noise: float  # A/A noise of the batch, relative
     ended_s: float
+
+
+class LeftWhole(Record):
+    """Layers of a model that can't be pruned, for one reason."""
+
+    reason: str
+    layers: tuple[str, ...]
+
+    def line(self) -> str:
+        """Format the first layers and the reason."""
+        more = f" and {len(self.layers) - _SHOWN_LAYERS} more" if len(self.layers) > _SHOWN_LAYERS else ""
+        return f"left whole {', '.join(f'`{layer}`' for layer in self.layers[:_SHOWN_LAYERS])}{more}: {self.reason}"
 
 
 class OriginalRecord(Filed):

@@ -28,10 +28,19 @@ from edgekd.students.heads.many import raw_names
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.outputs import MAPS, answering, answering_logits, described, logits_in, misfit
 from edgekd.students.program import input_shape_of, module_of
-from edgekd.students.weights import built_module, model_digests
+from edgekd.students.weights import built_module, forget_own_weights, model_digests, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
 
-__all__ = ["GRAPH", "Own", "classes_of", "inputs_of", "program_shape", "require_fit", "require_repeatable"]
+__all__ = [
+    "GRAPH",
+    "Own",
+    "classes_of",
+    "forget_models",
+    "inputs_of",
+    "program_shape",
+    "require_fit",
+    "require_repeatable",
+]
 
 GRAPH = ".onnx"
 _AXES = (2, 3)
@@ -64,10 +73,13 @@ class Own(Record):
 
     def digest(self) -> Digest:
         """Return the identity of options, source and weights; of weights drawn at random, their source stands alone."""
-        content: list[Digest] = []
-        if self.model is not None:
-            source, weights = model_digests(self.model, self.weights)
-            content = [source] if weights is None else [weights, source]
+        own = model_digests(self.model, None)[1] if self.model is not None and self.weights is None else None
+        return self._identity([own] if own is not None else [])
+
+    def _identity(self, content: list[Digest]) -> Digest:
+        """Return the digest of the options and of all files, behind ``content``."""
+        files = [self.weights, source_file(self.model) if self.model is not None else None]
+        content = content + [digest_file(path) for path in files if path is not None]
         if self.program is not None:
             is_graph = self.program.suffix == GRAPH  # which may have weights in other files
             content.append(Artefact.of(self.program).sha256 if is_graph else digest_file(self.program))
@@ -120,11 +132,17 @@ def _loaded(family: Own, notice: Callable[[str], None]) -> nn.Module:
     """Return the model, built once in each process: each precision needs it."""
     if family.model is not None:
         family.model.resolve()  # has the best message for a wrong name
-    key = family.digest()
+    key = family._identity([])  # a function is called once, not once more to know its weights
     if key not in _KEPT:
         _KEPT.clear()
         _KEPT[key] = _read(family, notice)
     return _KEPT[key]
+
+
+def forget_models() -> None:
+    """Have every function called again: in a notebook, what it loads may have been trained anew."""
+    _KEPT.clear()
+    forget_own_weights()
 
 
 def _read(family: Own, notice: Callable[[str], None]) -> nn.Module:

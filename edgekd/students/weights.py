@@ -9,7 +9,8 @@ import hashlib
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edgekd.records import Digest, digest_file
 
 __all__ = [
     "built_module",
+    "forget_own_weights",
     "frozen",
     "load_weights",
     "model_digests",
@@ -197,15 +199,18 @@ def state_digest(module: nn.Module) -> Digest:
 def model_digests(reference: CodeReference, weights: Path | None) -> tuple[Digest, Digest | None]:
     """Return the digests of a model's source and of its weights: the file, or the tensors that the function returns.
 
-    The latter is None where the function returns other weights at each call, which are drawn at random. Each arch of
-    a search asks, so they are kept until a file changes. Raises as `built_module`.
+    The latter is None where the function draws weights at random, from a seed of its own too. Each arch of a search
+    asks, so they are kept until the file changes, or `forget_own_weights`. Raises as `built_module`.
     """
-    if weights is None:
-        reference.resolve()  # has the best message for a wrong name
     source = source_file(reference)
     if weights is None:
         return _content(source), _own_weights(reference, *_changed(source))
     return _content(source), _content(weights)
+
+
+def forget_own_weights() -> None:
+    """Have functions called again that load weights themselves: what they read may have changed since."""
+    _own_weights.cache_clear()
 
 
 def _content(path: Path) -> Digest:
@@ -224,9 +229,24 @@ def _content_of(path: Path, changed_ns: int, size: int) -> Digest:  # noqa: ARG0
 
 @lru_cache(maxsize=4)
 def _own_weights(reference: CodeReference, changed_ns: int, size: int) -> Digest | None:  # noqa: ARG001  # as above
-    with torch.random.fork_rng(devices=[]):
-        first, second = (state_digest(built_module(reference, None)) for _ in range(2))
+    reference.resolve()
+    with torch.random.fork_rng(devices=[]), _unseeded():
+        torch.seed()
+        first = state_digest(built_module(reference, None))
+        torch.seed()
+        second = state_digest(built_module(reference, None))
     return first if first == second else None
+
+
+@contextmanager
+def _unseeded() -> Iterator[None]:
+    """Ignore `torch.manual_seed`: with it, random weights would be the same each time, as trained ones are."""
+    kept = torch.manual_seed, torch.random.manual_seed
+    torch.manual_seed = torch.random.manual_seed = lambda _: torch.default_generator  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.manual_seed, torch.random.manual_seed = kept
 
 
 def tie_equal_weights(module: nn.Module) -> None:
@@ -255,6 +275,7 @@ def source_file(reference: CodeReference) -> Path:
             return candidate
     import importlib.util
 
+    reference.resolve()  # has the best message for a wrong name
     spec = importlib.util.find_spec(reference.target.partition(":")[0])
     if spec is None or spec.origin is None:
         raise ConfigurationError.one(f"`{reference.target}`: its source can't be found", "name a Python file")

@@ -23,7 +23,7 @@ from edgekd.tasks.images.csv import ImageCsv
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES, picture_bytes, size_of
 from edgekd.tasks.images.folder import ImageFolder
 from edgekd.tasks.images.labelled_pictures import LabelledPictures
-from edgekd.tasks.npz import array_names, read_array
+from edgekd.tasks.npz import array_layout, array_names
 from edgekd.tasks.signals.audio_folder import AudioFolder
 from edgekd.tasks.signals.csv_series import CsvSeries
 from edgekd.tasks.signals.series_rows import Columns, is_number, read_rows
@@ -331,12 +331,12 @@ def signals_in(path: Path) -> Layout | None:
     name = next((name for name in ("x_train", "x_validation") if name in array_names(path)), None)
     if name is None:
         return None
-    inputs = read_array(path, name)
-    if inputs.dtype.kind != "f" or inputs.ndim not in (2, 3):
+    dtype, shape = array_layout(path, name)
+    if dtype.kind != "f" or len(shape) not in (2, 3):
         return None
-    if inputs.ndim == 2 or inputs.shape[2] >= _NARROW * inputs.shape[1]:
+    if len(shape) == 2 or shape[2] >= _NARROW * shape[1]:
         return "nct"
-    return "ntc" if inputs.shape[1] >= _NARROW * inputs.shape[2] else None
+    return "ntc" if shape[1] >= _NARROW * shape[2] else None
 
 
 def _typical_size(sizes: Sequence[tuple[int, int]]) -> str:

@@ -10,7 +10,8 @@ import math
 import mmap
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 from weakref import WeakSet
@@ -45,7 +46,7 @@ def release() -> None:
 def gathered(parts: Iterable[NDArray[Any]], dtype: DTypeLike, shape: Sequence[int]) -> NDArray[Any]:
     """Concatenate parts to ``shape``: in memory up to 256 MiB, else in an unnamed file deleted with the array.
 
-    Raises MissingError if the disk is too small.
+    Raises MissingError if the disk is too small or can't be written to.
     """
     size, done = math.prod(shape) * np.dtype(dtype).itemsize, 0
     if size <= _IN_MEMORY:
@@ -55,13 +56,31 @@ def gathered(parts: Iterable[NDArray[Any]], dtype: DTypeLike, shape: Sequence[in
             done += len(part)
         return whole
     folder = user_cache_path("edgekd")
-    folder.mkdir(parents=True, exist_ok=True)
-    require_room(folder, size)
-    with tempfile.TemporaryFile(dir=folder) as stream:
+    with _writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        require_room(folder, size)
+        stream = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # closed below
+    with stream:
         for part in parts:
-            stream.write(np.ascontiguousarray(part, dtype).data)
-        stream.flush()
+            with _writing_to(folder):
+                _write_all(stream, np.ascontiguousarray(part, dtype).data.cast("B"))
         return map_array(stream, dtype, shape)
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MissingError(
+            f"samples can't be written to {folder}: {error.strerror}",
+            "free some space, or set XDG_CACHE_HOME to a folder that can be written to",
+        ) from error
+
+
+def _write_all(stream: IO[bytes], data: memoryview) -> None:
+    while data:
+        data = data[stream.write(data) :]
 
 
 def require_room(folder: Path, size: int) -> None:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakValueDictionary
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
 from edgekd.tasks.mapped import gathered, map_array
 
-__all__ = ["array_names", "read_array"]
+__all__ = ["array_layout", "array_names", "read_array"]
 
 _BLOCK = 16 * 1024**2
+_UNPACKED: WeakValueDictionary[tuple[Path, str, int, int], NDArray[Any]] = WeakValueDictionary()
 
 
 def array_names(path: Path) -> Sequence[str]:
@@ -45,12 +49,22 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             return large
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
-    except MissingError:
-        raise  # the disk is full, and the file is not to blame
     except Exception as error:  # numpy's reader passes on errors of zip, zlib and damaged headers
+        if isinstance(error, MissingError) or is_shortage(error) or is_want_of_memory(error):
+            raise  # the file is not to blame
         raise ConfigurationError.one(
             f"array `{name}` of {path} can't be read: {error}", "write it again; only plain arrays are read"
         ) from error
+
+
+def array_layout(path: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return an array's type and shape, from its header alone where that tells them. Raises as `read_array`."""
+    if name in array_names(path):
+        with suppress(Exception), ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            if (found := _layout_of(stream)) is not None:
+                return found
+    array = read_array(path, name)  # its errors say what is wrong
+    return array.dtype, array.shape
 
 
 def _is_stored(path: Path, name: str) -> bool:
@@ -81,14 +95,21 @@ def _mapped(path: Path, name: str) -> NDArray[Any] | None:
 def _unpacked(path: Path, name: str) -> NDArray[Any] | None:
     """Return a compressed array from an unnamed file if it is large, or None if it is of a type that can't be mapped.
 
-    Raises MissingError if the disk is too small.
+    The file is shared by all who have the array. Raises MissingError if the disk is too small.
     """
+    status = path.stat()
+    key = (path.absolute(), name, status.st_mtime_ns, status.st_size)
+    if key in _UNPACKED:
+        return _UNPACKED[key]
     with ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
         laid_out = _layout_of(stream)
         if laid_out is None:
             return None
         dtype, shape = laid_out
-        return gathered(_rows(stream, dtype, shape), dtype, shape)
+        array = gathered(_rows(stream, dtype, shape), dtype, shape)
+    if isinstance(array, np.memmap):
+        _UNPACKED[key] = array
+    return array
 
 
 def _rows(stream: IO[bytes], dtype: np.dtype[Any], shape: Sequence[int]) -> Iterator[NDArray[Any]]:

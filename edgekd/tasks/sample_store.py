@@ -42,6 +42,7 @@ __all__ = ["Progress", "SampleDecoder", "looked_at", "stored_samples"]
 
 _FORMAT = 1
 _PIXELS, _FACTS = "pixels", "facts.npy"
+_READ = "read"  # a file whose time of change is that of the last read
 _IN_FLIGHT_BYTES = 64 * 1024**2
 _SAVED_EVERY_S = 20.0
 _RELEASED_EVERY = 64  # samples
@@ -124,7 +125,7 @@ def stored_samples(
     with _locked(
         folder / "lock", decoder.what, len(files), progress, stop
     ):  # a process that makes another version removes this one
-        os.utime(folder / "lock")
+        (folder / _READ).touch()
         read = _read(whole, decoder)
         if read is None:
             _forget_unused(folder.parent)
@@ -306,14 +307,19 @@ def _locked(path: Path, what: str, total: int, progress: Progress, stop: Callabl
 
 
 def _forget_unused(sources: Path) -> None:
-    """Remove the versions of sources that were not read for long. Their locks stay: another process may wait there."""
-    for lock in sources.glob("*/lock"):
-        if time.time() - lock.stat().st_mtime < _KEPT_S:
-            continue
-        with suppress(Timeout), FileLock(lock).acquire(timeout=0):
-            for version in lock.parent.iterdir():
-                if version.is_dir():
-                    shutil.rmtree(version)
+    """Remove the versions of sources that were not read for long. Their locks stay: another process may wait there.
+
+    One that can't be removed stays: it is another user's, or another process is about to remove it.
+    """
+    for source in sources.iterdir():
+        with suppress(Timeout, OSError), FileLock(source / "lock").acquire(timeout=0):
+            read = source / _READ
+            if not read.exists():
+                read.touch()
+            elif time.time() - read.stat().st_mtime > _KEPT_S:
+                for version in source.iterdir():
+                    if version.is_dir() and not version.is_symlink():
+                        shutil.rmtree(version)
 
 
 def _is_whole(

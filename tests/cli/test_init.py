@@ -104,13 +104,18 @@ def test_what_is_not_there_yet_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     assert "put your data at images.npz" in said
 
 
+@pytest.mark.parametrize("trained", [True, False])
 def test_a_function_that_returns_a_trained_model_needs_no_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: bool
 ) -> None:
-    (tmp_path / "my.py").write_text(MODEL.replace("return", "__import__('torch').manual_seed(0)\n    return"))
+    seeded = "import torch\nfrom torch import nn\ndef build():\n    torch.manual_seed(0)\n    model = nn.Linear(2, 2)\n"
+    load = "    model.load_state_dict({'weight': torch.eye(2), 'bias': torch.ones(2)})\n" if trained else ""
+    (tmp_path / "my.py").write_text(f"{seeded}{load}    return model\n")
     assert main(["init", "--model", "my.py:build"]) == 0
-    assert "weights" not in capsys.readouterr().out
-    assert "weights:" not in (tmp_path / "project.yaml").read_text()
+    said = capsys.readouterr().out
+    assert ("seen:  weights that `my.py:build` returns" in said) is trained
+    assert ("put your weights at model.safetensors" in said) is not trained
+    assert ("weights:" in (tmp_path / "project.yaml").read_text()) is not trained
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_help_shows_what_holds_where_nothing_is_said(
     [
         (["bench", "a.onnx", "--threads", "x"], "'x' is not a whole number from 1 "),
         (["bench", "a.onnx", "--processes", "0"], "'0' is not a whole number from 1 "),
+        *((["bench", "a.onnx", "--rate", rate], f"'{rate}' is not a number above 0") for rate in ("inf", "nan", "0")),
         (["search", "--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
     ],
 )

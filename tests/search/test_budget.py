@@ -10,7 +10,16 @@ import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.ir.space import Arch
-from edgekd.search.budget import Budget, Speed, finalists_within, reserve_s, share_within, shortlist_s, training_limit_s
+from edgekd.search.budget import (
+    Budget,
+    Speed,
+    finalists_within,
+    reserve_s,
+    share_within,
+    shortlist_s,
+    too_short,
+    training_limit_s,
+)
 from edgekd.search.replay import replay
 from edgekd.search.space.feasible import p5_us
 from edgekd.store.run import Run
@@ -24,6 +33,14 @@ def test_pauses_between_resumptions_are_not_counted() -> None:
     assert budget.spent_s() == pytest.approx(25.0)
     assert budget.left_s() == pytest.approx(35.0)
     assert Budget(None, clock).left_s() == float("inf")
+
+
+def test_a_budget_that_holds_no_candidate_is_said(make_lab: Callable[..., Any]) -> None:
+    plan = make_lab().plan
+    assert too_short(plan, 1.0).startswith("1 s to spend, and one candidate takes about ")
+    assert too_short(plan, 3600.0) == too_short(plan, None) == ""
+    least_s = reserve_s(plan, (), 0, untouched=1)
+    assert (too_short(plan, least_s), bool(too_short(plan, least_s - 0.1))) == ("", True)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,11 +81,19 @@ def test_the_nearest_shelf_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert load_target("mine", tmp_path).threads == 3
 
 
-def test_a_device_nobody_can_reach_says_so() -> None:
+def test_a_device_nobody_can_reach_says_so(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="nothing says how to reach it") as missing:
         open_device("raspberry-pi-5")
     assert "devices/raspberry-pi-5.yaml" in missing.value.remedy
-    assert "`extends: raspberry-pi-5`" in missing.value.remedy
+    advised = re.findall("`([^`]*)`", missing.value.remedy)
+    (tmp_path / "devices").mkdir()
+    mine = tmp_path / "devices" / "raspberry-pi-5.yaml"
+    mine.write_text("\n".join(advised))
+    assert open_device("raspberry-pi-5", tmp_path).name == "raspberry-pi-5"
+    mine.write_text("\n".join(advised[:2]))
+    with pytest.raises(MissingError) as missing:
+        open_device("raspberry-pi-5", tmp_path)
+    assert missing.value.remedy.startswith("give it a `connection: ")
 
 
 def test_an_unknown_device_offers_the_nearest() -> None:

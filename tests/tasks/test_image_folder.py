@@ -380,8 +380,8 @@ def test_sources_that_nobody_reads_are_removed(tmp_path, monkeypatch):
     for root in (old, read):
         _ = made(root).spec
     long_ago = time.time() - 31 * 24 * 3600
-    for lock in (tmp_path / "cache").glob("edgekd/pictures/*/lock"):
-        os.utime(lock, (long_ago, long_ago))
+    for stamp in (tmp_path / "cache").glob("edgekd/pictures/*/read"):
+        os.utime(stamp, (long_ago, long_ago))
     _ = made(read).spec
     _ = made(new).spec
     assert len(list((tmp_path / "cache").glob("edgekd/pictures/*/*/pixels"))) == 2

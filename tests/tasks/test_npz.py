@@ -12,7 +12,7 @@ import pytest
 
 from edgekd.errors import ConfigurationError, MissingError, UnknownName
 from edgekd.tasks import mapped, npz
-from edgekd.tasks.npz import array_names, read_array
+from edgekd.tasks.npz import array_layout, array_names, read_array
 
 ARRAYS = {
     "x": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
@@ -45,8 +45,25 @@ def test_large_compressed_arrays_are_unpacked_to_disk(tmp_path, monkeypatch):
         assert np.array_equal(found, {**ARRAYS, "long": np.arange(100)}[name])
     assert list((tmp_path / "cache" / "edgekd").iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    del found
     with pytest.raises(MissingError, match=r"the samples take 24 B, and .* has 10 B left"):
         read_array(tmp_path / "data.npz", "x")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(MissingError, match=r"samples can't be written to .*: Not a directory"):
+        read_array(tmp_path / "data.npz", "x")
+
+
+def test_an_array_that_is_in_use_is_unpacked_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(mapped, "_IN_MEMORY", 0)
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.arange(100))
+    found = read_array(path, "x")
+    assert read_array(path, "x") is found
+    assert array_layout(path, "x") == (np.dtype(np.int64), (100,))
+    np.savez_compressed(path, x=np.arange(200))
+    assert len(read_array(path, "x")) == 200
 
 
 def test_a_missing_array_offers_the_nearest(tmp_path):

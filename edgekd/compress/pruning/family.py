@@ -7,7 +7,7 @@ groups give more freedom and need more trials. Weights are inherited: the channe
 stay (Li et al. 2017), so an arch is a good start for training, and a bad result without it.
 
 The model must take inputs with the task's normalisation: set the task's ``mean`` and ``std`` to those it was trained
-with. The kept channels and blocks depend on the weights file alone, so every process builds the same student.
+with. The kept channels and blocks depend on the weights alone, so every process builds the same student.
 """
 
 from __future__ import annotations
@@ -244,15 +244,19 @@ class _Anatomy(NamedTuple):
     left_out: tuple[LeftOut, ...]
 
 
-@lru_cache(maxsize=4)
 def _anatomy(family: Pruned, spec: TaskSpec) -> _Anatomy:
+    return _anatomy_of(family, spec, family.digest())
+
+
+@lru_cache(maxsize=4)
+def _anatomy_of(family: Pruned, spec: TaskSpec, _content: Digest) -> _Anatomy:
     model = answering(copy.deepcopy(built_module(family.model, family.weights)), spec)  # a function may keep its own
     require_fit(model, spec, family.model.target)
     if spec.plain:
         require_repeatable(model, spec.input, family.model.target)
     if model_digests(family.model, family.weights)[1] is None:
         raise ConfigurationError.one(
-            f"`{family.model.target}()` returns other weights each time: they are drawn at random, not trained",
+            f"`{family.model.target}()` returns other weights at each call: they are drawn at random, not trained",
             "give the trained ones (weights: model.safetensors), or load them in the function",
         )
     groups, left_out = find_groups(model, spec.input)

@@ -98,7 +98,8 @@ def train_choice(
             ["supernet/3", plan.digest, options.model_dump(mode="json"), model.but(ended_s=0).digest()]
         )
         device = training_device()
-        warmup = min(plan.warmup_epochs, options.epochs / 2)  # the plan's is bounded by the recipe's epochs
+        asked = stage.warmup_epochs  # else the plan's may be a tenth of the recipe's epochs
+        warmup = min(asked if asked is not None else min(plan.warmup_epochs, 1.0), options.epochs / 2)
         picks = {name: row.detach() for name, row in choices.probabilities().items()}
         execution = probe(_Mixed(network, picks), spec.input, plan.batch_size, device, plan.precisions)
         points = train_supernet(

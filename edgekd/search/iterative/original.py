@@ -21,7 +21,14 @@ from edgekd.search.budget import Budget
 from edgekd.search.space.feasible import p5_us
 from edgekd.search.trials.measuring import Bench, observation_of
 from edgekd.store.certificate import Certificate
-from edgekd.store.records import Accuracy, Deployment, DeploymentObservation, OriginalRecord, PlanRecord
+from edgekd.store.records import (
+    Accuracy,
+    Deployment,
+    DeploymentObservation,
+    LeftWhole,
+    OriginalRecord,
+    PlanRecord,
+)
 from edgekd.store.run import Run
 from edgekd.students._protocol import Family, Inheriting
 from edgekd.students.student import new_student
@@ -33,23 +40,13 @@ from edgekd.units import format_bytes, format_us
 
 __all__ = ["Original", "beside_own", "left_whole", "limits_beside"]
 
-_SHOWN = 3
 
-
-def left_whole(family: Family, spec: TaskSpec) -> tuple[str, ...]:
-    """Return a line for each reason why layers of a model can't be pruned; none for a family that prunes nothing."""
-    if not isinstance(family, Inheriting):
-        return ()
+def left_whole(family: Family, spec: TaskSpec) -> tuple[LeftWhole, ...]:
+    """Return the layers that every arch of a family leaves whole, by reason; none where a family removes nothing."""
     layers: dict[str, list[str]] = {}
-    for layer, reason in family.left_out(spec):
+    for layer, reason in family.left_out(spec) if isinstance(family, Inheriting) else ():
         layers.setdefault(reason, []).append(layer)
-    lines = []
-    for reason, names in layers.items():
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines.append(f"left whole {', '.join(f'`{name}`' for name in names[:_SHOWN])}{more}: {reason}")
-    if family.original(spec) is not None and family.space(spec).size == 1:
-        lines.append("           nothing to prune: the whole model at each precision and on each runtime")
-    return tuple(lines)
+    return tuple(LeftWhole(reason=reason, layers=tuple(names)) for reason, names in layers.items())
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,9 @@ class Original:
 
     def __call__(self) -> OriginalRecord | None:
         """Return the record, measured now or before. Raises Interrupted."""
-        for line in left_whole(self.context.family, self.context.task.spec):
-            self.events.line(line)
+        left = left_whole(self.context.family, self.context.task.spec)
+        for each in left:
+            self.events.line(each.line())
         record = self.run.original() or self._measure()
         if record is None:
             return None
@@ -80,6 +78,8 @@ class Original:
         )
         spec = self.context.task.spec
         self._report_relative()
+        if left and self.context.family.space(spec).size == 1:
+            self.events.line("           nothing to prune: the whole model at each precision and on each runtime")
         labels = self.context.task.split("validation").labels
         if spec.plain and (doubt := near_chance(record.accuracy.value, labels, spec.head.classes)):
             self.events.line(f"           {doubt}: are the task's mean and std those it learnt with?")

@@ -19,6 +19,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students.analysis import analyse, analyse_arch, kernels_of, kernels_of_arch
+from edgekd.students.own import Own, forget_models
 from edgekd.students.student import new_student
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.testing.contracts.family import FamilyContract
@@ -404,21 +405,28 @@ def loading(folder: Path, load: str, **options) -> Pruned:
     return Pruned.model_validate({"model": "loading_model.py:build", **options}, context={"folder": folder})
 
 
-def test_a_function_may_load_the_weights_itself_and_they_are_part_of_the_identity(tmp_path, spec):
+@pytest.mark.parametrize("kind", [Pruned, Own])
+def test_a_function_may_load_the_weights_itself_and_they_are_part_of_the_identity(kind, tmp_path, spec):
+    untrained = loading(tmp_path, "pass").model.resolve()
+    pruned = loading(tmp_path, "model.load_state_dict(torch.load(__file__.replace('loading_model.py', 'inside.pt')))")
+    family = kind.model_validate({"model": pruned.model})
     digests = []
-    for folder in (tmp_path / "one", tmp_path / "two"):
-        folder.mkdir()
-        torch.save(loading(folder, "pass").model.resolve()().state_dict(), folder / "inside.pt")
-        family = loading(folder, "model.load_state_dict(torch.load(__file__.replace('loading_model.py', 'inside.pt')))")
-        expected = torch.load(folder / "inside.pt", weights_only=True)
+    for weights in (untrained().state_dict(), untrained().state_dict()):
+        torch.save(weights, tmp_path / "inside.pt")
+        forget_models()
         built = family.build(family.original(spec), spec).state_dict()
-        assert all(torch.equal(built[name], value) for name, value in expected.items())
+        assert all(torch.equal(built[name], value) for name, value in weights.items())
         digests.append(family.digest())
+        forget_models()
+        assert family.digest() == digests[-1]
     assert len(set(digests)) == 2
 
 
-def test_weights_drawn_at_random_are_not_pruned(tmp_path, spec):
+@pytest.mark.parametrize("seeding", ["pass", "torch.manual_seed(0)"])
+def test_weights_drawn_at_random_are_not_pruned(seeding, tmp_path, spec):
     family = loading(tmp_path, "pass")
-    with pytest.raises(ConfigurationError, match=r"`loading_model:build\(\)` returns other weights each time"):
+    source = tmp_path / "loading_model.py"
+    source.write_text(source.read_text().replace("    model =", f"    {seeding}\n    model ="))
+    with pytest.raises(ConfigurationError, match=r"`loading_model:build\(\)` returns other weights at each call"):
         family.space(spec)
     assert family.digest() == family.digest()
