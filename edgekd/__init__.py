@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         tables,
         target,
         targets,
+        trials,
         verify,
     )
     from edgekd.version import __version__ as __version__
@@ -73,6 +74,7 @@ __all__ = [
     "tables",
     "target",
     "targets",
+    "trials",
     "verify",
 ]
 

@@ -31,7 +31,7 @@ from edgekd.progress import shown
 from edgekd.records import Digest, Shown
 from edgekd.running import RunAnswer, bundle_of, run_project, shortfall_of
 from edgekd.store.certificate import Certificate
-from edgekd.store.listing import RunsAnswer, RunSummary, list_runs, shortened
+from edgekd.store.listing import RunsAnswer, RunSummary, list_runs, shortened, trial_rows
 from edgekd.store.run import Run
 from edgekd.targets.listing import list_devices as devices
 from edgekd.targets.listing import list_targets as targets
@@ -82,6 +82,7 @@ __all__ = [
     "tables",
     "target",
     "targets",
+    "trials",
     "verify",
 ]
 
@@ -305,6 +306,14 @@ def report(run: AnyPath) -> ReportAnswer:
 def runs(folder: AnyPath = "runs") -> RunsAnswer:
     """Runs below a folder, newest first; a folder that can't be read is listed as damaged."""
     return list_runs(Path(folder))
+
+
+def trials(run: AnyPath) -> list[dict[str, str | float | None]]:
+    """Trials of a run as flat rows: ``pandas.DataFrame(edgekd.trials("runs/mine"))``. A begun run has those so far.
+
+    Times are in us, sizes in bytes. Raises ConfigurationError on a folder that is no run.
+    """
+    return trial_rows(Run.open(Path(run)))
 
 
 def bench(

@@ -14,6 +14,9 @@ from edgekd.units import format_bytes, format_small, format_us
 __all__ = ["AccuracyKind", "EvidenceKind", "Figure", "accuracy_of", "find_figure", "weakest"]
 
 
+_LARGE = 1000.0  # shown with commas, and not with an exponent
+
+
 class EvidenceKind(str, Enum):
     """Kind of evidence for a figure, strongest first."""
 
@@ -69,7 +72,8 @@ class Figure(Record):
             return format_us(value)
         if self.unit in ("J", "W"):
             return format_small(value, self.unit)
-        return format_bytes(value) if self.unit == "B" else f"{value:.4g} {self.unit}".strip()
+        number = f"{value:,.0f}" if abs(value) >= _LARGE else f"{value:.4g}"
+        return format_bytes(value) if self.unit == "B" else f"{number} {self.unit}".strip()
 
     @property
     def upper(self) -> float:

@@ -251,6 +251,8 @@ def with_teacher(project: Project, events: Events) -> Project:
 
 def _open_run(command: Command, project: Project, folder: Path | None, fingerprint: Fingerprint) -> Run:
     """Begin a run, or resume one. Raises ConfigurationError where the folder's run has another request."""
+    from edgekd.tasks._protocol import sizes_of
+
     created = datetime.now(UTC)
     teacher = project.teacher
     header = RunHeader(
@@ -269,6 +271,7 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         versions=versions_here(),
         seed=project.search.seed,
         budget_s=float(project.search.budget),
+        sizes=str(sizes_of(project.task)),
     )
     return open_run(header, folder)
 
@@ -301,7 +304,8 @@ def versions_here() -> Mapping[str, str]:
 
 def _opening(command: Command, project: Project, run: Run) -> str:
     limits = ", ".join(project.target.written) or "no budget"
-    job = f"{project.task.spec.name} -> {project.target.device} ({limits})"
+    target = project.target
+    job = f"{project.task.spec.name} -> {target.name} on {target.device} ({limits})"
     return f"edgekd {command}  {job}  seed {run.header.seed}  {shortened(run.folder)}"
 
 

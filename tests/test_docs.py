@@ -183,7 +183,7 @@ def test_the_python_page_has_a_functions_arguments_and_fields(function: str, arg
             named.append("*")
         named.append(parameter.name)
     assert arguments == ", ".join(named)
-    if function == "new_target":
+    if function in ("new_target", "trials"):  # no record
         return
     answer = returned(getattr(api, function))
     kind, *fields = re.findall(r"`(\w+)`", returns)

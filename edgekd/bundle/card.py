@@ -30,7 +30,7 @@ def card_text(certificate: Certificate) -> str:
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         *([f"| computed in float | {c.in_float} |"] if c.in_float else []),
         f"| teacher | {c.teacher} |",
-        f"| certified file | `{c.model}` in {c.backend}, {c.target.threads} thread(s), called as in `example.py` |",
+        f"| certified file | `{c.model}` in {c.backend}, {_threads(c.target.threads)}, called as in `example.py` |",
         f"| device | {fingerprint.cpu} ({fingerprint.architecture}), {fingerprint.os} |",
         f"| instruction sets | {extensions} |",
         *([f"| load | {busy} |"] if (busy := busy_when_measured(c.load_average, c.machine_cores)) else []),
@@ -54,7 +54,10 @@ def card_text(certificate: Certificate) -> str:
     if not c.verdict.limits:
         lines.append("| none was set | | | |")
     lines += ["", "## Figures", "", "| figure | value | kind | method |", "|---|---|---|---|"]
-    lines += [f"| {f.metric} | {f} | {f.kind.value} | {f.method} |" for f in c.figures]
+    above = ""
+    for f in c.figures:
+        lines.append(f"| {f.metric} | {f} | {f.kind.value} | {'as above' if f.method == above else f.method} |")
+        above = f.method
     if c.others:
         lines += ["", "## Other formats", "", "Not timed, and not certified.", "", "| format | answers |", "|---|---|"]
         lines += [f"| {other.format.value} | {_answers(other)} |" for other in c.others]
@@ -68,6 +71,10 @@ def card_text(certificate: Certificate) -> str:
     if c.verdict.answer is not Answer.HOLDS:
         lines += ["", f"Not every budget is known to hold: {c.verdict.answer.value}."]
     return "\n".join(lines) + "\n"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
 
 
 def _asked(task: TaskSpec) -> str:

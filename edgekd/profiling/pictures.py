@@ -11,8 +11,8 @@ from edgekd.units import format_us
 
 __all__ = ["roofline_picture", "sustained_picture", "width_sweep_picture"]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 320.0, 62.0, 56.0, 28.0, 150.0
-_APART = 16.0  # pixels between the names of lines that end together
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 320.0, 84.0, 56.0, 28.0, 40.0
+_APART = 24.0  # pixels between two lines of text at a phone page's large letters
 
 
 def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryProfile | None) -> str:
@@ -52,8 +52,8 @@ def roofline_picture(deployments: Sequence[DeploymentProfile], memory: MemoryPro
                     _LEFT, y(peaks[id(deployment)]), _WIDTH - _RIGHT, y(peaks[id(deployment)]), f"c{number % 5} peak"
                 )
             )
-            names.append((y(peaks[id(deployment)]), deployment.label))
-    return _picture("roofline: what the runtimes reach here", [*parts, *_names(names)])
+            names.append((y(peaks[id(deployment)]), number, deployment.label))
+    return _picture("roofline: what the runtimes reach here", parts, names)
 
 
 def width_sweep_picture(deployments: Sequence[DeploymentProfile]) -> str:
@@ -73,8 +73,8 @@ def width_sweep_picture(deployments: Sequence[DeploymentProfile]) -> str:
             svg.circle(*at, 2.5, f"dot d{number % 5}", f"{one.width}: {one.p5_us}")
             for at, one in zip(line, deployment.width_sweep, strict=True)
         ]
-        names.append((line[-1][1], deployment.label))
-    return _picture("width sweep: latency over channels", [*parts, *_names(names)])
+        names.append((line[-1][1], number, deployment.label))
+    return _picture("width sweep: latency over channels", parts, names)
 
 
 def sustained_picture(found: BehaviourProfile) -> str:
@@ -123,14 +123,14 @@ def _frame(
     return parts
 
 
-def _names(names: Sequence[tuple[float, str]]) -> list[str]:
-    """Labels at the right, from the top, moved apart where they would overlap."""
-    parts, previous = [], -100.0
-    for height, name in sorted(names):
+def _picture(title: str, parts: Sequence[str], names: Sequence[tuple[float, int, str]] = ()) -> str:
+    """Picture with a number at the right end of each line, moved apart, and below it what the numbers are.
+
+    ``names`` are the height, the colour and the name of each line.
+    """
+    previous, found = -100.0, list(parts)
+    for place, (height, colour, name) in enumerate(sorted(names), start=1):
         previous = max(height, previous + _APART)
-        parts.append(svg.text(_WIDTH - _RIGHT + 6, previous + 4, name, "name small"))
-    return parts
-
-
-def _picture(title: str, parts: Sequence[str]) -> str:
-    return svg.picture(_WIDTH, _HEIGHT, title, list(parts))
+        found.append(svg.text(_WIDTH - _RIGHT + 6, previous + 4, str(place), f"name k{colour % 5}"))
+        found.append(svg.text(_LEFT, _HEIGHT + place * _APART, f"{place}  {name}", f"name k{colour % 5}"))
+    return svg.picture(_WIDTH, _HEIGHT + (len(names) + 0.5) * _APART if names else _HEIGHT, title, found)

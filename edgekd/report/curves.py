@@ -25,9 +25,9 @@ def curves_picture(finalists: Sequence[FinalistRecord]) -> str:
     ends = []
     for index, (rank, points) in enumerate(curves.items()):
         parts.append(svg.polyline([(x(epoch), y(score)) for epoch, score in points], f"curve c{index % 5}"))
-        ends.append((y(points[-1][1]), x(points[-1][0]), rank))
+        ends.append((y(points[-1][1]), x(points[-1][0]), rank, index % 5))
     previous = -100.0
-    for height, right, rank in sorted(ends):
+    for height, right, rank, colour in sorted(ends):
         previous = max(height, previous + 24)  # labels of curves that end together are moved apart
-        parts.append(svg.text(right + 6, previous + 4, f"finalist {rank}", "name"))
+        parts.append(svg.text(right + 6, previous + 4, f"finalist {rank}", f"name k{colour}"))
     return epochs.framed("training curves", parts)

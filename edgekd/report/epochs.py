@@ -8,7 +8,7 @@ from edgekd.report import svg
 
 __all__ = ["across", "axes", "framed", "level", "upwards"]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 300.0, 62.0, 56.0, 28.0, 126.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 300.0, 80.0, 56.0, 28.0, 140.0
 
 
 def across(epochs: Sequence[float]) -> svg.Scale:

@@ -13,7 +13,7 @@ from edgekd.units import format_bytes
 
 __all__ = ["CandidatePoint", "front_picture", "front_points"]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 400.0, 62.0, 56.0, 28.0, 16.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680.0, 400.0, 80.0, 56.0, 28.0, 16.0
 _FAR = 3.0
 _LETTER, _LINE = 13.0, 24.0  # size of a letter on a phone, where text is largest
 
@@ -87,12 +87,28 @@ def front_picture(facts: Facts) -> str:
     if floor:
         parts.append(svg.line(_LEFT, y(floor.bound), _WIDTH - _RIGHT, y(floor.bound), "bound"))
         parts.append(svg.text(edge - 5, y(floor.bound) + 20, f">= {floor.written}", "bound-label", "end"))
+    front = _front(points)
+    if len(front) > 1:
+        parts.append(svg.polyline([(x(p.latency.value), y(p.accuracy.value)) for p in front], "curve c4"))
+    for point in points:
+        if point.role != "trial" and point.latency.lower < point.latency.upper:
+            height = y(point.accuracy.value)
+            parts.append(svg.line(x(point.latency.lower), height, x(point.latency.upper), height, "interval"))
     for point in reversed(points):
         parts.append(
             svg.circle(x(point.latency.value), y(point.accuracy.value), _radius(point), point.role, _hint(point))
         )
     parts += _names([(x(p.latency.value), y(p.accuracy.value), p.name) for p in points if p.role != "trial"])
     return svg.picture(_WIDTH, _HEIGHT, "accuracy against latency of every candidate", parts)
+
+
+def _front(points: Sequence[CandidatePoint]) -> list[CandidatePoint]:
+    """Return the trials that no other one beats in both latency and accuracy, by latency."""
+    front: list[CandidatePoint] = []
+    for point in sorted(points, key=lambda point: (point.latency.value, -point.accuracy.value)):
+        if point.role == "trial" and (not front or point.accuracy.value > front[-1].accuracy.value):
+            front.append(point)
+    return front
 
 
 def _names(dots: Sequence[tuple[float, float, str]]) -> list[str]:
@@ -104,7 +120,7 @@ def _names(dots: Sequence[tuple[float, float, str]]) -> list[str]:
         while any(abs(start - other) < _LETTER * len(name) and abs(height - at) < _LINE for other, at in taken):
             height += _LINE
         taken.append((start, height))
-        parts.append(svg.text(x + (-9 if left else 9), height + 4, name, "name", "end" if left else "start"))
+        parts.append(svg.text(x + (-9 if left else 9), height - 8, name, "name", "end" if left else "start"))
     return parts
 
 

@@ -84,6 +84,7 @@ def page_text(facts: Facts) -> str:
         measurement=measurement,
         processes=Markup(processes_picture(measurement)) if measurement else "",
         outcomes=_outcomes(facts),
+        left=_left(facts),
         drawings=[base64.b64encode(picture).decode() for picture in facts.pictures],
     )
 
@@ -103,6 +104,12 @@ def _duration(seconds: float) -> str:
     """Format a duration: ``5 min 9 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _left(facts: Facts) -> int:
+    """Archs left to propose, after the filters by analysis and those by the files seen."""
+    seen = facts.deployments.filters if facts.deployments else ()
+    return (facts.filters.left if facts.filters else 0) - sum(report.removed for report in seen)
 
 
 def _outcomes(facts: Facts) -> Sequence[tuple[str, int]]:

@@ -13,7 +13,7 @@ from edgekd.records import Filed, Shown
 from edgekd.store.opening import is_finished
 from edgekd.store.run import Run
 
-__all__ = ["RunSummary", "RunsAnswer", "list_runs", "run_folders", "shortened"]
+__all__ = ["RunSummary", "RunsAnswer", "list_runs", "run_folders", "shortened", "trial_rows"]
 
 _DEEPEST = 3  # runs/NAME of a project in a folder of projects
 
@@ -42,6 +42,31 @@ class RunsAnswer(Shown):
             return ["no runs here. Start one: edgekd search project.yaml"]
         width = max(len(shortened(run.folder)) for run in self.runs)
         return [f"{shortened(run.folder):<{width}}  {run.task} -> {run.target}  {run.state}" for run in self.runs]
+
+
+def trial_rows(run: Run) -> list[dict[str, str | float | None]]:
+    """Return a flat row for each trial of a run, by number, for ``pandas.DataFrame``.
+
+    ``trial``, ``outcome``, ``detail``, ``backend``, ``precision``, each axis of the arch, each figure by its metric (in
+    its own unit: times in us, sizes in bytes), ``accuracy`` and ``accuracy_kind``.
+    """
+    rows = []
+    for trial in sorted(run.trials(), key=lambda trial: trial.number):
+        plan, scored = trial.candidate.plan, trial.accuracy
+        rows.append(
+            {
+                "trial": trial.number,
+                "outcome": trial.outcome,
+                "detail": trial.detail,
+                "backend": str(trial.candidate.backend),
+                "precision": plan.precision.value,
+                **dict(trial.candidate.arch.choices),
+                **{figure.metric: figure.value for figure in trial.figures},
+                "accuracy": scored.value if scored else None,
+                "accuracy_kind": scored.kind.value if scored else None,
+            }
+        )
+    return rows
 
 
 def list_runs(folder: Path) -> RunsAnswer:

@@ -111,6 +111,7 @@ class RunHeader(Filed):
     versions: Mapping[str, str]
     seed: int
     budget_s: float | None
+    sizes: str = ""  # of the data's splits, in words; earlier runs have none
 
 
 class RoundsPlan(Record):

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from edgekd.devices._protocol import MeasurePlan
 from edgekd.distill.generative.picture import png
 from edgekd.distill.teacher_agreement import agreement_of
 from edgekd.errors import ConfigurationError
-from edgekd.evidence import find_figure
+from edgekd.evidence import AccuracyKind, EvidenceKind, Figure, find_figure
 from edgekd.report.facts import gather
-from edgekd.report.page import page_text, write_report
+from edgekd.report.page import _left, page_text, write_report
 from edgekd.running import RunAnswer
 from edgekd.store.atomic import write_json
 from edgekd.store.certificate import CERTIFICATE, Certificate
@@ -29,6 +30,7 @@ from edgekd.store.predicted import (
     PredictorsRecord,
     Scales,
 )
+from edgekd.store.records import Accuracy
 from edgekd.store.schema import read_record
 from edgekd.units import format_bytes
 from tests.report.conftest import INT8
@@ -161,7 +163,10 @@ def test_one_file_and_no_network(write: Write) -> None:
     assert write_report(written.run.folder) == path
     text = path.read_text()
     page = Page(text)
-    assert not {"script", "link", "img", "iframe", "object", "a"} & set(page.tags)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    links = [value for name, value in page.attributes if name == "href"]
+    assert links
+    assert all(value and value.startswith("bundle/") for value in links)  # of the run's folder
     assert "http:" not in text
     assert "https:" not in text
     assert "url(" not in text
@@ -262,9 +267,32 @@ def test_names_of_close_dots_do_not_cover_each_other() -> None:
 
     parts = _names([(100.0, 50.0, "finalist 1"), (140.0, 52.0, "finalist 2"), (600.0, 52.0, "finalist 3")])
     heights = [float(re.search(r' y="([\d.]+)"', part).group(1)) for part in parts]  # type: ignore[union-attr]
-    assert heights[0] == 54.0
-    assert heights[1] >= 78.0
-    assert heights[2] == 56.0  # nobody is near
+    assert heights[0] == 42.0
+    assert heights[1] >= 66.0
+    assert heights[2] == 44.0  # nobody is near
+
+
+def test_the_front_joins_the_trials_that_no_other_beats_in_both() -> None:
+    from edgekd.report.front import CandidatePoint, _front
+
+    def point(latency: float, accuracy: float, role: str = "trial") -> CandidatePoint:
+        figure = Figure(
+            metric="latency.p95", value=latency, unit="us", kind=EvidenceKind.MEASURED, subject="0" * 64, method="timed"
+        )
+        scored = Accuracy(value=accuracy, kind=AccuracyKind.TORCH, split="validation", samples=9, method="here")
+        return CandidatePoint("", "", figure, scored, None, role)
+
+    best = [point(1.0, 0.5), point(2.0, 0.7), point(4.0, 0.9)]
+    others = [point(2.0, 0.6), point(3.0, 0.7), point(5.0, 0.8), point(0.5, 0.99, "finalist")]
+    assert _front([*others, *reversed(best)]) == best
+
+
+def test_what_is_left_to_propose_counts_the_filters_by_files_too() -> None:
+    seen = SimpleNamespace(filters=[SimpleNamespace(removed=67), SimpleNamespace(removed=0)])
+    facts: Any = SimpleNamespace(filters=SimpleNamespace(left=203), deployments=seen)
+    assert _left(facts) == 136
+    facts.deployments = None
+    assert _left(facts) == 203
 
 
 @pytest.mark.slow

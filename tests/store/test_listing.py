@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from edgekd import api
 from edgekd.store.listing import list_runs
+from edgekd.store.run import Run
 
 
 @pytest.mark.parametrize("asked", ["projects/p2/runs/a", "projects/p2/runs", "projects/p2", "projects"])
@@ -40,3 +42,13 @@ def test_a_folder_that_is_locked_is_passed_over(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "stat", stat)
     assert [summary.folder for summary in list_runs(tmp_path).runs] == [tmp_path / "open"]
+
+
+def test_trials_are_flat_rows_with_everything_that_was_found() -> None:
+    rows = api.trials(Path(__file__).parent / "golden" / "search-1")
+    run = Run.open(Path(__file__).parent / "golden" / "search-1")
+    assert [row["trial"] for row in rows] == sorted(trial.number for trial in run.trials())
+    assert all(isinstance(value, str | int | float | None) for row in rows for value in row.values())
+    first = next(trial for trial in run.trials() if trial.number == rows[0]["trial"])
+    assert {name: rows[0][name] for name, _ in first.candidate.arch.choices} == dict(first.candidate.arch.choices)
+    assert rows[0]["latency.p95"] == next(f.value for f in first.figures if f.metric == "latency.p95")
