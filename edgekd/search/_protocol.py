@@ -63,7 +63,8 @@ class Knowledge:
     of earlier batches; ``pending`` are the candidates already proposed in this one. ``affordable`` has the share of the
     whole model's latency that the limits allow, for each deployment where a person's own model clearly misses them.
     ``macs`` has the multiply-adds of each analysed arch by its index. ``known_whole`` are the deployments on which
-    the whole model was measured as a reference arch, and is not measured again.
+    the whole model was measured as a reference arch, and is not measured again; ``whole_us`` its 5th percentile on all
+    where it was.
     """
 
     family: str
@@ -77,6 +78,7 @@ class Knowledge:
     affordable: Mapping[Deployment, float] = field(default_factory=dict)
     macs: Mapping[int, int] = field(default_factory=dict)
     known_whole: Collection[Deployment] = ()
+    whole_us: Mapping[Deployment, float] = field(default_factory=dict)
 
     @property
     def proposed(self) -> Sequence[TrialRecord]:

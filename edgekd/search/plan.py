@@ -59,6 +59,7 @@ def make_plan(project: Project, budget_s: float | None, seed: int) -> PlanRecord
         samples_a_call=project.export.batch if isinstance(project.export.batch, int) else 1,
         skips_missed=True,
         whole_first=True,
+        whole_undecided=True,
     )
 
 

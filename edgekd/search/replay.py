@@ -25,7 +25,7 @@ from edgekd.search.finalists.selection import chosen_of, is_simulated, ranked_by
 from edgekd.search.finalists.shortlist import standing
 from edgekd.search.iterative.original import limits_beside
 from edgekd.search.iterative.shrinking import chosen_step, gain_wanted
-from edgekd.search.space.feasible import is_feasible
+from edgekd.search.space.feasible import is_feasible, may_hold
 from edgekd.search.space.filters import Allowed, apply_filters
 from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.trials.loop import knowledge_before, propose_batch
@@ -176,6 +176,7 @@ def _outcomes(run: Run, deployments: DeploymentsRecord) -> ReplayedStep:
     found = []
     for trial in ran:
         fits = is_feasible(target, trial.but(outcome="measured"), deployments.tails)
+        fits = fits and (not trial.undecided or may_hold(target, trial.figures, deployments.tails))
         found.append((f"trials/{trial.number:04d}.json", fits == (trial.outcome == "measured")))
     return _step("fits", found)
 

@@ -141,6 +141,7 @@ class PlanRecord(Filed):
     samples_a_call: int = 1  # of an exported file
     skips_missed: bool = False  # the user's own whole model is not tried again where it clearly missed
     whole_first: bool = False  # it is the first reference arch, and its files are not measured again as trials
+    whole_undecided: bool = False  # its fastest files are tried first; a miss within the interval rules out none
     by_files_seen: bool = False  # the reference archs' files narrow what is proposed
     recheck: bool = False  # surviving deployments are measured again on each finalist
     largest_first: bool = False  # each deployment's first trial is the largest arch that may fit
@@ -294,6 +295,7 @@ class TrialRecord(Filed):
     asked: int
     batch: int = 0  # trials of one batch were proposed before any of them was measured
     features: StaticFeatures
+    undecided: bool = False  # of an untouched model: a limit is missed, and not with certainty
     outcome: Literal["measured", "over-budget", "refused", "crashed", "hung", "out-of-memory", "unstable", "diverged"]
     detail: str = ""
     size_bytes: int | None = None

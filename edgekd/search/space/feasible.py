@@ -16,7 +16,7 @@ from edgekd.measure.contention import uncontended_processes
 from edgekd.store.records import DeploymentsRecord, TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["P5", "is_feasible", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
+__all__ = ["P5", "is_feasible", "may_hold", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
 
 P5 = "latency.p5"
 """Ranking metric: the 5th percentile of one call."""
@@ -49,8 +49,16 @@ def misses(violations: Mapping[str, float], tails: Mapping[str, float]) -> list[
 
 
 def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
-    """Tell whether a trial was measured and violates no hard limit."""
-    return trial.outcome == "measured" and all(v <= 0 for v in trial_violations(target, trial, tails).values())
+    """Tell whether a trial was measured and violates no hard limit, or may not, where that is left undecided."""
+    missed = any(share > 0 for share in trial_violations(target, trial, tails).values())
+    return trial.outcome == "measured" and (not missed or trial.undecided)
+
+
+def may_hold(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> bool:
+    """Tell whether every hard limit is met at the better end of its figure's interval."""
+    upper = {limit.metric: limit.upper for limit in target.limits}
+    best = [figure.but(value=figure.lower if upper.get(figure.metric, True) else figure.upper) for figure in figures]
+    return all(share <= 0 for share in violations(target, best, tails).values())
 
 
 def p5_us(figures: Sequence[Figure]) -> float | None:

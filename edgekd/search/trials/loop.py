@@ -25,14 +25,14 @@ from edgekd.search.budget import Budget, Speed, finalists_within, least_reserve_
 from edgekd.search.deployments.ranking import rivals
 from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.recipe import epochs_of
-from edgekd.search.space.feasible import P5, misses, trial_violations, violations
+from edgekd.search.space.feasible import P5, may_hold, misses, trial_violations, violations
 from edgekd.search.space.filters import Allowed, at_precision
 from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.trials.chance_level import at_chance
 from edgekd.search.trials.files import keep_newest
 from edgekd.search.trials.measuring import Bench, Measured
 from edgekd.search.trials.sampler import seed_of
-from edgekd.search.trials.whole_model import affordable_shares, known_of_whole, without_whole
+from edgekd.search.trials.whole_model import affordable_shares, known_of_whole, whole_us, without_whole
 from edgekd.stages import Prepares
 from edgekd.store.records import Deployment, DeploymentsRecord, PlanRecord, ProposalsRecord, TrialRecord
 from edgekd.store.run import Run
@@ -68,6 +68,7 @@ def knowledge_before(
         affordable=affordable,
         macs=macs,
         known_whole={each.deployment for each in known_of_whole(run.target, plan, deployments)},
+        whole_us=whole_us(plan, deployments),
     )
 
 
@@ -82,7 +83,8 @@ def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tup
     begun = knowledge.proposed if in_batches else knowledge.trials
     if not begun and (own := as_it_came(knowledge)):
         most = knowledge.plan.batch if in_batches else len(own)
-        own = [one for one in own if Deployment.of(one) in knowledge.known_whole] or own
+        known = [one for one in own if Deployment.of(one) in knowledge.known_whole]
+        own = known or _fastest_first(own, knowledge) or own
         return [(number, seed_of(seed, number), candidate) for number, candidate in enumerate(own[:most], start)]
     count = knowledge.plan.batch
     if knowledge.plan.trials is not None:
@@ -95,6 +97,15 @@ def propose_batch(sampler: Sampler, knowledge: Knowledge, seed: int) -> list[tup
         found.append((number, asked, candidate))
         knowledge = replace(knowledge, pending=(*knowledge.pending, candidate))
     return found
+
+
+def _fastest_first(own: Sequence[Candidate], knowledge: Knowledge) -> list[Candidate]:
+    """Candidates of the untouched model that were timed as a reference arch, the fastest first: their files are there.
+
+    None for a plan made before this rule.
+    """
+    timed = {one: knowledge.whole_us[at] for one in own if (at := Deployment.of(one)) in knowledge.whole_us}
+    return sorted(timed, key=lambda one: timed[one])
 
 
 def as_it_came(knowledge: Knowledge) -> list[Candidate]:
@@ -310,7 +321,11 @@ class TrialLoop:
             seconds=measured.seconds,
         )
         if trial.outcome == "measured" and broken:
-            trial = trial.but(outcome="over-budget", detail=", ".join(broken))
+            spared = self.plan.whole_undecided and candidate.plan.untouched
+            if spared and may_hold(self.run.target, measured.figures, self.deployments.tails):
+                trial = trial.but(undecided=True)  # a longer measurement decides, which needs no training
+            else:
+                trial = trial.but(outcome="over-budget", detail=", ".join(broken))
         if trial.outcome == "measured":
             begun = self.budget.spent_s()
             try:

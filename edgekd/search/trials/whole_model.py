@@ -18,7 +18,7 @@ from edgekd.store.records import Deployment, DeploymentObservation, DeploymentsR
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
-__all__ = ["affordable_shares", "first_reference_arch", "known_of_whole", "without_whole"]
+__all__ = ["affordable_shares", "first_reference_arch", "known_of_whole", "whole_us", "without_whole"]
 
 _CLEARLY = 1.25  # times the budget: a short measurement of a busy machine may be that far off
 
@@ -76,6 +76,12 @@ def known_of_whole(
         )
         <= 0
     )
+
+
+def whole_us(plan: PlanRecord, deployments: DeploymentsRecord) -> dict[Deployment, float]:
+    """Return the whole model's 5th percentile in us where it was a reference arch; none for a plan before this rule."""
+    seen = deployments.observations if plan.whole_undecided else ()
+    return {each.deployment: each.p5_us.value for each in seen if each.arch == plan.original and each.p5_us is not None}
 
 
 def without_whole(

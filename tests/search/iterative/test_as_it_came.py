@@ -9,20 +9,24 @@ from typing import Any
 
 import pytest
 
+from edgekd.artefacts import Backend
 from edgekd.devices._protocol import MeasurePlan, Outcome
 from edgekd.evidence import AccuracyKind
 from edgekd.ir.numerics import Precision
-from edgekd.ir.plan import Candidate
+from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch, Axis, Space
 from edgekd.search.finalists import trainer
 from edgekd.search.iterative import original
 from edgekd.search.plan import analysis_size
 from edgekd.search.replay import replay
 from edgekd.search.trials import whole_model
+from edgekd.search.trials.loop import _fastest_first
 from edgekd.search.trials.whole_model import affordable_shares
 from edgekd.stages import StageContext
 from edgekd.store.records import Accuracy, Deployment
 from edgekd.store.run import Run
+from edgekd.testing.fakes.device import TimingNoise
+from tests.search.conftest import latency_us
 
 WHOLE = Arch.of({"depth": 3, "width": 64, "wide": 4})
 ROOMY = {"latency": {"p95": "1 s"}, "size": {"file": "1 GiB"}}
@@ -487,3 +491,42 @@ def test_a_model_of_ones_own_is_tried_before_more_reference_archs_where_they_tak
     assert len(run.reference_archs()) == 1
     assert run.trials()[0].candidate.plan.untouched
     assert replay(run).same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spared", [True, False])
+def test_a_miss_within_the_interval_is_left_to_a_longer_measurement(make_lab: Callable[..., Any], spared: bool) -> None:
+    """A busy machine's short measurement was taken for a miss, and a model that fits untouched was pruned."""
+    plan = CompressionPlan(precision=Precision.INT8, untouched=True)
+    whole = Candidate(family="resnet", arch=WHOLE, plan=plan, backend=Backend.model_validate("litert/xnnpack"))
+    lab = make_lab(
+        original=WHOLE, target={"budgets": {"latency": {"p50": f"{latency_us(whole)} us"}}}
+    )  # at p50 5 % over
+    lab.plan = lab.plan.but(whole_undecided=spared)
+    lab.noise = TimingNoise(low=0.15)
+    lab.slow_when = lambda _, asked: 0.5 if asked == lab.plan.certify.but(profile=False) else 1.0
+    lab.search()
+    run = Run.open(lab.folder)
+    (trial,) = [t for t in run.trials() if t.candidate.plan == plan and t.candidate.backend == whole.backend]
+    assert (trial.outcome, trial.undecided) == (("measured", True) if spared else ("over-budget", False))
+    assert any(finalist.trial == trial.number for finalist in run.finalists()) is spared
+    assert replay(run).same
+    other = trial.but(undecided=True, figures=[f.but(value=9e9, low=9e9, high=9e9) for f in trial.figures])
+    run.write(other.but(outcome="measured"))
+    assert not replay(run).same
+
+
+def test_files_that_were_timed_as_a_reference_come_first_and_the_fastest_of_them() -> None:
+    def own(backend: str, precision: Precision) -> Candidate:
+        plan = CompressionPlan(precision=precision, untouched=True)
+        return Candidate(family="own", arch=WHOLE, plan=plan, backend=Backend.model_validate(backend))
+
+    slow, half, fast = (
+        own("litert/xnnpack", Precision.INT8),
+        own("litert/xnnpack", Precision.FLOAT16),
+        own("onnxruntime/cpu", Precision.INT8),
+    )
+    timed = {Deployment.of(slow): 90.0, Deployment.of(fast): 80.0}
+    knowledge: Any = SimpleNamespace(whole_us=timed)
+    assert _fastest_first([slow, half, fast], knowledge) == [fast, slow]
+    assert _fastest_first([half], knowledge) == []
