@@ -8,7 +8,7 @@ A source (a folder of pictures at one size) has a folder in the cache, with one 
 The version is a digest of the content of all files in their order. A new one copies what it can from the previous one,
 so that a few more pictures cost the decoding of a few and a copy of the others, and replaces it. A version that was
 interrupted, or that met files which can't be decoded, is resumed. Pixels are checked against their hashes once in each
-process; a damaged version is made again. Sources that nobody read for 30 days are removed when another one is decoded.
+process; a damaged version is made again. Sources not read for 30 days are removed when another one is decoded.
 """
 
 from __future__ import annotations

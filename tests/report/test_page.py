@@ -269,7 +269,7 @@ def test_names_of_close_dots_do_not_cover_each_other() -> None:
     heights = [float(re.search(r' y="([\d.]+)"', part).group(1)) for part in parts]  # type: ignore[union-attr]
     assert heights[0] == 42.0
     assert heights[1] >= 66.0
-    assert heights[2] == 44.0  # nobody is near
+    assert heights[2] == 44.0  # no other label is near
 
 
 def test_the_front_joins_the_trials_that_no_other_beats_in_both() -> None:
