@@ -48,6 +48,7 @@ from edgekd.search.iterative.original import Original
 from edgekd.search.outcome.ending import finish, nothing_fits, outcome_of_best
 from edgekd.search.plan import analysis_size, make_plan
 from edgekd.search.space.analysis import FamilyAnalyser
+from edgekd.search.space.feasible import accuracy_floor
 from edgekd.search.space.filters import Allowed
 from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.space.prior_tables import prior_tables
@@ -345,6 +346,10 @@ class Search:
             taken.add(candidate)
             finalists = self.run.finalists()
             waiting = 1 + sum(finalist.verdict is None for finalist in finalists)
-            ensured = not any(finalist.candidate.plan.untouched for finalist in finalists)
+            floor = accuracy_floor(self.run.target)
+            ensured = not any(
+                finalist.candidate.plan.untouched and finalist.accuracy and finalist.accuracy.value >= floor
+                for finalist in finalists
+            )
             limit_s = training_limit_s(self.plan, self.run.trials(), budget, waiting, ensured)
             refine_one(self.run, rank, trial.number, candidate, self.parts.trainer, self.events, budget, limit_s)

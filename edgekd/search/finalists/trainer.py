@@ -26,7 +26,7 @@ from edgekd.search.accuracy.recalibrate import Recalibrate, recalibrated_first
 from edgekd.search.accuracy.scoring import score_student, stage_context
 from edgekd.search.differentiable.teacher_tuning import assistant_of, with_temperature
 from edgekd.search.recipe import calibrating, cut_to_time, with_precision
-from edgekd.search.space.feasible import is_feasible
+from edgekd.search.space.feasible import holds_untrained
 from edgekd.search.trials.files import place
 from edgekd.search.trials.untrained import native_format
 from edgekd.stages import Stage, StageContext
@@ -135,13 +135,8 @@ class RecipeTrainer:
     def _fits_as_it_came(self) -> bool:
         """Tell whether the untouched model meets every limit on some deployment."""
         deployments, target = self.run.deployments(), self.run.target
-        floor = max((limit.bound for limit in target.limits if limit.hard and limit.metric == "accuracy"), default=0.0)
         return deployments is not None and any(
-            trial.accuracy is not None
-            and trial.accuracy.value >= floor
-            and is_feasible(target, trial, deployments.tails)
-            for trial in self.run.trials()
-            if trial.candidate.plan.untouched
+            holds_untrained(target, trial, deployments.tails) for trial in self.run.trials()
         )
 
     def _begin(self, candidate: Candidate) -> Student:

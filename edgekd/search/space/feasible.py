@@ -16,10 +16,24 @@ from edgekd.measure.contention import uncontended_processes
 from edgekd.store.records import DeploymentsRecord, TrialRecord
 from edgekd.targets.target import Target
 
-__all__ = ["P5", "is_feasible", "may_hold", "misses", "p5_budget_us", "p5_us", "trial_violations", "violations"]
+__all__ = [
+    "CLEARLY",
+    "P5",
+    "accuracy_floor",
+    "holds_untrained",
+    "is_feasible",
+    "may_hold",
+    "misses",
+    "p5_budget_us",
+    "p5_us",
+    "trial_violations",
+    "violations",
+]
 
 P5 = "latency.p5"
 """Ranking metric: the 5th percentile of one call."""
+CLEARLY = 1.25
+"""Multiple of a bound beyond which a short measurement is a clear miss: on a busy machine it may be that far off."""
 
 
 def violations(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> dict[str, float]:
@@ -54,8 +68,22 @@ def is_feasible(target: Target, trial: TrialRecord, tails: Mapping[str, float]) 
     return trial.outcome == "measured" and (not missed or trial.undecided)
 
 
+def accuracy_floor(target: Target) -> float:
+    """Highest hard floor of accuracy; 0 without any."""
+    return max((limit.bound for limit in target.limits if limit.hard and limit.metric == "accuracy"), default=0.0)
+
+
+def holds_untrained(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
+    """Tell whether a trial is the untouched model, feasible, and at or above the accuracy floor on validation."""
+    if not trial.candidate.plan.untouched or trial.accuracy is None:
+        return False
+    return trial.accuracy.value >= accuracy_floor(target) and is_feasible(target, trial, tails)
+
+
 def may_hold(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> bool:
-    """Tell whether every hard limit is met at the better end of its figure's interval."""
+    """Tell whether no hard limit is clearly missed and each is met at the better end of its figure's interval."""
+    if any(share > CLEARLY - 1.0 for share in violations(target, figures, tails).values()):
+        return False  # however wide the interval is
     upper = {limit.metric: limit.upper for limit in target.limits}
     best = [figure.but(value=figure.lower if upper.get(figure.metric, True) else figure.upper) for figure in figures]
     return all(share <= 0 for share in violations(target, best, tails).values())

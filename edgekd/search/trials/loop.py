@@ -25,7 +25,7 @@ from edgekd.search.budget import Budget, Speed, finalists_within, least_reserve_
 from edgekd.search.deployments.ranking import rivals
 from edgekd.search.finalists.order import as_it_came_first, as_they_came, order_of_finalists
 from edgekd.search.recipe import epochs_of
-from edgekd.search.space.feasible import P5, may_hold, misses, trial_violations, violations
+from edgekd.search.space.feasible import P5, holds_untrained, may_hold, misses, trial_violations, violations
 from edgekd.search.space.filters import Allowed, at_precision
 from edgekd.search.space.predicted_filter import PredictedFilter
 from edgekd.search.trials.chance_level import at_chance
@@ -212,8 +212,10 @@ class TrialLoop:
         batch_s = _batch_s(trials)
         if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
             batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
-        # where the untouched model fits and nothing else was tried, a first batch may use the finalists' time
-        needed_s = batch_s if order else float("-inf")
+        # where the untouched model holds and nothing else was tried, a first batch may use the finalists' time; where
+        # it does not, that batch is tried in any case: there is nothing else to hand over
+        holds = any(holds_untrained(self.run.target, trial, self.deployments.tails) for trial in trials)
+        needed_s = batch_s if holds else float("-inf")
         if knowledge.proposed:
             found = any(not trial.candidate.plan.untouched for trial in order)
             needed_s = batch_s + (
@@ -238,7 +240,7 @@ class TrialLoop:
             detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
         else:
             return None
-        share = share_within(self.plan, trials, self.budget, finalists, reserved, ensured=not own)
+        share = share_within(self.plan, trials, self.budget, finalists, reserved, ensured=not holds)
         if share < 1.0:
             detail += f"; the recipe is cut to {share:.0%} of its epochs"
         return ProposalsRecord(

@@ -12,15 +12,13 @@ from collections.abc import Collection, Sequence
 from edgekd.ir.space import Arch
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import is_unstable
-from edgekd.search.space.feasible import p5_budget_us, p5_us, violations
+from edgekd.search.space.feasible import CLEARLY, p5_budget_us, p5_us, violations
 from edgekd.search.space.filters import Allowed
 from edgekd.store.records import Deployment, DeploymentObservation, DeploymentsRecord, PlanRecord, TrialRecord
 from edgekd.store.run import Run
 from edgekd.targets.target import Target
 
 __all__ = ["affordable_shares", "first_reference_arch", "known_of_whole", "whole_us", "without_whole"]
-
-_CLEARLY = 1.25  # times the budget: a short measurement of a busy machine may be that far off
 
 
 def affordable_shares(
@@ -45,7 +43,7 @@ def affordable_shares(
     for deployment, low in seen:
         if deployment in deployments.kept:
             fastest[deployment] = min(low, fastest.get(deployment, low))
-    return {deployment: budget[0] / low for deployment, low in fastest.items() if low > _CLEARLY * budget[0]}
+    return {deployment: budget[0] / low for deployment, low in fastest.items() if low > CLEARLY * budget[0]}
 
 
 def first_reference_arch(run: Run, plan: PlanRecord) -> Arch | None:

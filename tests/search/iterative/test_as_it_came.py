@@ -482,6 +482,26 @@ def test_training_that_would_take_longer_than_is_left_is_not_begun(own: Any) -> 
 
 
 @pytest.mark.slow
+def test_where_the_untouched_model_misses_the_floor_training_is_begun_whatever_it_takes(
+    make_lab: Callable[..., Any],
+) -> None:
+    """A model that fits in time at a precision that costs it too much accuracy is nothing that may be handed over."""
+    lab = make_lab(
+        original=WHOLE,
+        target={"budgets": ROOMY, "accuracy": {"floor": 0.85}},  # the whole model: 0.83 untouched, 0.87 trained
+        budget_s=400.0,
+        trials=None,
+        refine_images=1_000_000,  # as above
+    )
+    lab.recipe = (_Answering(lab, 0.0),)
+    outcome = lab.search()
+    run = Run.open(lab.folder)
+    assert {trial.candidate.plan.untouched for trial in run.trials()} == {True, False}
+    assert outcome.exit_code == 0
+    assert replay(run).same
+
+
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_tried_before_more_reference_archs_where_they_take_long(own: Any) -> None:
     lab = own(budget_s=3000.0)
     slow = lab.make

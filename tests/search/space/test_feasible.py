@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.evidence import EvidenceKind, Figure
-from edgekd.search.space.feasible import p5_budget_us, violations
+from edgekd.search.space.feasible import may_hold, p5_budget_us, violations
 from edgekd.store.records import DeploymentsRecord
 from edgekd.targets.target import Target
 
@@ -51,6 +51,17 @@ def test_partly_delegated_is_a_violation_where_full_delegation_is_asked() -> Non
     partly = (*FIGURES, figure("delegation", 0.75))
     assert violations(target(delegation="full"), partly, TAILS) == {"delegation": pytest.approx(0.25)}
     assert violations(target(), partly, TAILS) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "undecided"), [(110.0, 95.0, True), (110.0, 105.0, False), (170.0, 95.0, False)]
+)
+def test_a_miss_is_undecided_where_the_interval_holds_the_bound_and_the_value_is_near(
+    value: float, low: float, undecided: bool
+) -> None:
+    """A busy machine's interval may reach from half the value to twice it."""
+    seen = figure("latency.p50", value).but(low=low, high=400.0)
+    assert may_hold(target(budgets={"latency": {"p50": "100 us"}}), [seen], TAILS) is undecided
 
 
 def test_a_throughput_of_nothing_bounds_nothing() -> None:
