@@ -18,7 +18,7 @@ from platformdirs import user_cache_path, user_state_path
 from pydantic import BaseModel, BeforeValidator, Field, PositiveInt, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
-from edgekd import plugins
+from edgekd import plugins, search_path
 from edgekd.distill.schedule import Ramp
 from edgekd.documents import Document, Where, placed, plain, problems_of, read_document
 from edgekd.errors import ConfigurationError, EdgeKDError, MissingError, Problem, UsageError, nearest_name
@@ -28,7 +28,7 @@ from edgekd.records import Record, canonical_json, digest_bytes
 from edgekd.stages import Stage, out_of_order
 from edgekd.store.differentiable_options import DifferentiableOptions
 from edgekd.students._protocol import Family
-from edgekd.targets.catalogue import load_target
+from edgekd.targets.catalogue import device_folder, load_target
 from edgekd.targets.target import Target
 from edgekd.tasks._protocol import PreparableTask, Task
 from edgekd.teachers._protocol import Teacher
@@ -145,6 +145,7 @@ class Project:
     search: SearchOptions
     export: ExportOptions
     folder: Path
+    device_folder: Path  # beside which the target's device is opened
     path: Path
     resolved: Mapping[str, Any]
     accuracy: Any  # an AccuracyEstimate of edgekd.search, built from `search.accuracy`
@@ -203,6 +204,7 @@ def read_project(
         search=search,
         export=export,
         folder=document.path.resolve().parent,
+        device_folder=reading.device_folder(target),
         path=document.path.resolve(),
         resolved=resolved,
         accuracy=accuracy[1],
@@ -350,15 +352,22 @@ class _Reading:
             if not isinstance(written, str):
                 message = "is missing" if written is None else "a target's name or path is expected"
                 raise ConfigurationError.one(message, "see them with: edgekd targets list")
-            here = instead is not None and ("/" in instead or instead.endswith((".yaml", ".yml")))
-            beside = None if here else self._folder
-            return load_target(written, beside)
+            return load_target(written, self._beside(instead))
         except ConfigurationError as error:
             if instead is None:
                 self._problems.extend(placed(error, self._document, ("target",)))
             else:
                 self._problems.extend(error.problems)
         return None  # type: ignore[return-value]  # finish() raises before it is used
+
+    def _beside(self, instead: str | None) -> Path | None:
+        """Folder that a target's name or path is relative to: a path on the command line to the working folder."""
+        return None if instead is not None and search_path.is_path(instead) else self._folder
+
+    def device_folder(self, instead: str | None) -> Path:
+        """Return the folder beside which the device is opened."""
+        written = self._document.data["target"] if instead is None else instead
+        return device_folder(written, self._beside(instead)) or self._folder
 
     def record(self, section: str, model: type[Any]) -> Any:
         """Read a section that is a plain record."""

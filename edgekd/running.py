@@ -139,7 +139,7 @@ def run_project(
     forget_models()
     if folder is not None:
         require_place(folder)  # a teacher may be trained before the run begins
-    session = open_device(project.target.device, project.folder, events.notice).open()
+    session = open_device(project.target.device, project.device_folder, events.notice).open()
     try:
         fingerprint = session.describe()
         require_runtimes(project.target, fingerprint)
@@ -393,7 +393,7 @@ def bundle_of(run: Run, events: Events) -> Certificate:
             "put it back as it was, or search again",
             Place(str(project.path)),
         )
-    session = open_device(run.header.target.device, project.folder, events.notice).open()
+    session = open_device(run.header.target.device, project.device_folder, events.notice).open()
     try:
         changed = changed_since(run.header, session.describe(), versions_here())
         if changed:

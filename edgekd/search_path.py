@@ -13,7 +13,7 @@ from platformdirs import user_config_path
 
 from edgekd.errors import Place, UnknownName, printable
 
-__all__ = ["find", "folders", "is_own", "names", "own", "shipped"]
+__all__ = ["find", "folders", "is_own", "is_path", "names", "own", "shipped"]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -49,6 +49,11 @@ def names(kind: str, beside: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted({file.stem for folder in listed for file in _files(folder)}))
 
 
+def is_path(name: str) -> bool:
+    """Tell whether a name is a path of a file, and not looked for on any shelf."""
+    return name.isprintable() and ("/" in name or name.endswith(_SUFFIXES))
+
+
 def find(
     kind: str,
     name: str,
@@ -62,7 +67,7 @@ def find(
     ``without`` is skipped: a file does not inherit from itself.
     """
     word = kind.removesuffix("s")
-    if name.isprintable() and ("/" in name or name.endswith(_SUFFIXES)):
+    if is_path(name):
         return (beside or Path()) / Path(name).expanduser()
     for folder in folders(kind, beside) if shelves is None else shelves:
         for suffix in _SUFFIXES:

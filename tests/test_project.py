@@ -104,6 +104,25 @@ def test_the_command_line_replaces_target_budget_and_seed(tmp_path: Path) -> Non
     assert project.resolved["search"]["seed"] == 3
 
 
+def test_the_device_of_a_target_in_another_folder_is_the_one_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boards" / "devices").mkdir(parents=True)
+    (tmp_path / "boards" / "devices" / "near.yaml").write_text(
+        "schema: edgekd.device/1\ntitle: Near\nconnection: {kind: local}\n"
+    )
+    (tmp_path / "boards" / "quick.yaml").write_text(
+        "schema: edgekd.target/1\ndevice: near\nbackends: [litert/xnnpack]\nbudgets: {latency: {p95: 1 s}}\n"
+    )
+    (tmp_path / "work").mkdir()
+    path = write(tmp_path / "work", PROJECT.replace("target: this-computer", "target: ../boards/quick.yaml"))
+    assert read_project(path).device_folder == tmp_path / "work" / ".." / "boards"
+    monkeypatch.chdir(tmp_path)
+    given = read_project(write(tmp_path / "work", PROJECT), "boards/quick.yaml")
+    assert (given.target.device, given.device_folder) == ("near", Path("boards"))
+    assert read_project(write(tmp_path / "work", PROJECT)).device_folder == tmp_path / "work"
+
+
 @pytest.mark.parametrize("budget", ["10", "ten min", "0 s"])
 def test_a_budget_that_is_none_is_usage(tmp_path: Path, budget: str) -> None:
     with pytest.raises(UsageError):

@@ -37,7 +37,7 @@ from edgekd.search.requirements import require_meter, require_running, require_r
 from edgekd.store.atomic import sweep
 from edgekd.store.records import RunHeader
 from edgekd.students.own import forget_models
-from edgekd.targets.catalogue import load_target
+from edgekd.targets.catalogue import device_folder, load_target
 from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
 from edgekd.targets.verdict import Answer
@@ -98,7 +98,8 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     for place in places.values():
         sweep(place)  # what a killed export left
         require_replaceable(place, [path for path in (*given.files, plan.data) if path is not None])
-    session = open_device(target.device if target is not None else "this-computer", notice=events.notice).open()
+    beside = device_folder(plan.target) if plan.target is not None else None
+    session = open_device(target.device if target is not None else "this-computer", beside, events.notice).open()
     try:
         with (
             tempfile.TemporaryDirectory(prefix=prefix()) as scratch,

@@ -19,7 +19,15 @@ from edgekd.extends import TARGETS, Resolved, resolve
 from edgekd.targets.facts import DeviceFacts, read_facts
 from edgekd.targets.target import Target, Terms
 
-__all__ = ["device_names", "load_device_facts", "load_resolved", "load_target", "target_names", "written"]
+__all__ = [
+    "device_folder",
+    "device_names",
+    "load_device_facts",
+    "load_resolved",
+    "load_target",
+    "target_names",
+    "written",
+]
 
 
 def target_names(beside: Path | None = None) -> tuple[str, ...]:
@@ -61,6 +69,14 @@ def load_resolved(name_or_path: str | Path, beside: Path | None = None) -> tuple
     if problems or target is None:
         raise ConfigurationError(problems)
     return target, resolved
+
+
+def device_folder(target: str, beside: Path | None = None) -> Path | None:
+    """Folder beside which the device of a target is opened: the target's own where it is named by a path.
+
+    Else ``beside``, the project's, which may say how a described device is reached.
+    """
+    return search_path.find("targets", target, beside).parent if search_path.is_path(target) else beside
 
 
 def _found(name: str, beside: Path | None) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from edgekd.artefacts import Artefact, Backend, Format
 from edgekd.bundle.preprocess import ModelInput, ModelOutput, Preprocess
-from edgekd.errors import ConfigurationError, Interrupted, ParityFailed, UsageError
+from edgekd.errors import ConfigurationError, EdgeKDError, Interrupted, ParityFailed, UsageError
 from edgekd.events import SilentEvents
 from edgekd.export._protocol import ExportOptions
 from edgekd.export.converter import Converter
@@ -130,6 +130,21 @@ def test_a_file_that_can_not_be_scored_is_a_row(export, folder, monkeypatch):
     monkeypatch.setattr(made.builder, "scored", failing)
     found = outcomes(made.format(Format.ONNX, folder / "out"))
     assert (found[Precision.INT8], found[Precision.DYNAMIC_INT8]) == ("refused", "written")
+
+
+def test_the_device_of_a_target_in_another_folder_is_the_one_beside_it(folder, named, images):
+    """Its description was read there, and its connection looked for in the working folder alone."""
+    (folder / "boards" / "devices").mkdir(parents=True)
+    np.savez(folder / "d.npz", images=images)
+    (folder / "boards" / "quick.yaml").write_text(
+        "schema: edgekd.target/1\ndevice: near\nbackends: [onnxruntime/cpu]\nbudgets: {latency: {p95: 1 s}}\n"
+    )
+    (folder / "boards" / "devices" / "near.yaml").write_text(
+        "schema: edgekd.device/1\ntitle: Near\nconnection: {kind: local, python: ./no-such-python}\n"
+    )
+    plan = ExportPlan(data=Path("d.npz"), target="boards/quick.yaml")
+    with pytest.raises(EdgeKDError, match="no-such-python"):
+        export_model(f"{named}:build", None, plan, folder / "out", SilentEvents())
 
 
 def test_an_export_that_is_stopped_asks_for_the_same_command_again(export, folder, monkeypatch):

@@ -30,7 +30,7 @@ def project(task, teacher, tmp_path):
     family = ResNet.model_validate({"space": {"width": [8, 24], "depth": [1, 1]}, "stages": 2})
     return Project(
         task=task, teacher=teacher, family=family, target=None, recipe=(Auto(), STAGE), search=None, export=None,
-        folder=tmp_path, path=tmp_path, resolved={}, accuracy=None, student={},
+        folder=tmp_path, device_folder=tmp_path, path=tmp_path, resolved={}, accuracy=None, student={},
     )  # fmt: skip
 
 
