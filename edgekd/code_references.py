@@ -7,6 +7,7 @@ folder: a stranger's project is a stranger's code.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import sysconfig
@@ -31,6 +32,7 @@ __all__ = [
     "importable",
     "no_exit",
     "projects_frame",
+    "quiet_imports",
     "running",
 ]
 
@@ -99,6 +101,7 @@ class CodeReference(Record):
         """Import it. Raises ConfigurationError, for a missing module or for one that fails while importing."""
         module_name, _, attribute = self.target.partition(":")
         self._forget_namesake(module_name.partition(".")[0])
+        quiet_imports()
         with importable(self.folder):
             try:
                 module = importlib.import_module(module_name)
@@ -141,6 +144,15 @@ class CodeReference(Record):
             for name in [name for name in sys.modules if name == top or name.startswith(f"{top}.")]:
                 del sys.modules[name]
         importlib.invalidate_caches()
+
+
+def quiet_imports() -> None:
+    """Silence warnings of `torchao`, which Transformers imports where it is installed, as it is with edgekd.
+
+    It names GPU kernels that don't load here, and torch its enumerations: nothing that concerns a person's model.
+    """
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pydantic import PositiveInt, PrivateAttr, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from edgekd.code_references import quiet_imports
 from edgekd.errors import ConfigurationError, MissingError, first_line
 from edgekd.records import Digest, Record, digest_json
 from edgekd.students.outputs import described, logits_in
@@ -144,6 +145,7 @@ def in_raw_units(mean: Any, std: Any, spec: TaskSpec) -> Normal:
 def needed(package: str, extra: str) -> Any:
     """Import an optional package. Raises MissingError with the command that installs it."""
     install = f"install it with: pip install 'edgekd[{extra}]'"
+    quiet_imports()
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

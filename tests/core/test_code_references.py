@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -21,6 +22,23 @@ def test_a_module_is_imported_from_the_projects_folder(tmp_path: Path) -> None:
     part = Part.model_validate({"module": "my_own_model.py:build"}, context={"folder": tmp_path})
     assert part.module.resolve()() == 7
     assert str(tmp_path) not in sys.path
+
+
+def test_warnings_of_packages_that_edgekd_brings_along_are_not_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Transformers imports torchao, which names each of its kernels for GPUs that does not load here."""
+    for name in ("torchao", "my_own"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    (tmp_path / "my_own_warner.py").write_text(
+        "import logging\n"
+        "logging.getLogger('torchao').warning('a kernel for another machine')\n"
+        "logging.getLogger('my_own').warning('of the model itself')\n"
+        "def build(): ...\n"
+    )
+    CodeReference.parse("my_own_warner:build", tmp_path).resolve()
+    assert logging.getLogger("torchao.quantization").isEnabledFor(logging.ERROR)
+    assert [record.name for record in caplog.records] == ["my_own"]
 
 
 def test_two_projects_with_modules_of_one_name_are_told_apart(tmp_path: Path) -> None:

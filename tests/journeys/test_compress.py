@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekd.store.run import Run
@@ -48,6 +49,64 @@ def own(edgekd):
     )
     edgekd.write("budget.yaml", TARGET)
     return edgekd
+
+
+PRETRAINED = """\
+from pathlib import Path
+
+from transformers import ResNetForImageClassification
+
+
+def build():
+    return ResNetForImageClassification.from_pretrained(Path(__file__).with_name("trained"))
+"""
+
+
+@pytest.fixture
+def pretrained(edgekd):
+    """A folder of `save_pretrained`, of a network made for larger images, and arrays."""
+    import torch
+    from sklearn.datasets import load_digits
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    digits = load_digits()
+    images, labels = (digits.images * 15.9).astype(np.uint8)[..., None], digits.target.astype(np.int64)
+    parts = {"train": slice(1200), "validation": slice(1200, 1450), "test": slice(1450, None)}
+    arrays = {f"{axis}_{name}": of[rows] for axis, of in (("x", images), ("y", labels)) for name, rows in parts.items()}
+    np.savez(edgekd.folder / "digits.npz", **arrays)
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        num_channels=1, embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=10
+    )
+    model, rows = ResNetForImageClassification(config).train(), slice(1200)
+    pixels = (torch.from_numpy(images[rows]).permute(0, 3, 1, 2).float() - 127.5) / 127.5
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(120):
+        drawn = torch.randint(0, 1200, (64,))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(pixels[drawn]).logits, torch.from_numpy(labels[rows])[drawn]).backward()
+        optimizer.step()
+    model.save_pretrained(edgekd.folder / "trained")
+    edgekd.write("my_model.py", PRETRAINED)
+    return edgekd
+
+
+def test_a_pretrained_model_of_transformers_is_compressed_as_init_wrote_it(pretrained):
+    begun = pretrained("init", "--force", "--model", "my_model.py:build", "--data", "digits.npz")
+    assert begun.returncode == 0, begun.stderr
+    assert "weights that `my_model.py:build` returns" in begun.stdout + begun.stderr
+    pretrained.change("project.yaml", "  # mean: [123.7, 116.3, 103.5]", "  mean: [127.5]\n  std: [127.5]\n  #")
+    pretrained.change("project.yaml", "  per_channel: true", "  #")
+    pretrained.change("project.yaml", "epochs: 10 ", "epochs: 1 ")
+    pretrained.change("project.yaml", "budget: 30 min,", "budget: 1 h, trials: 1, finalists: 1, batch: 1,")
+    pretrained.change("here.yaml", "latency: {p50: 60 % of own}", "latency: {p50: 20 x own}")
+    pretrained.change("here.yaml", "[litert/xnnpack, onnxruntime/cpu, openvino/cpu]", "[litert/xnnpack]")
+    done = pretrained("compress")
+    assert done.returncode == 0, done.stderr
+    assert "torchao" not in begun.stderr + done.stderr
+    assert "int8" in done.stdout.splitlines()[0], "its file has a quarter of the bytes; float32 is above 60 %"
+    (run,) = (pretrained.folder / "runs").iterdir()
+    assert json.loads((run / "original.json").read_text())["accuracy"]["value"] > 0.9
 
 
 def test_the_model_is_reported_as_it_came(own):

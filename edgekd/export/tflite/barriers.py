@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from edgekd.errors import ConfigurationError
 from edgekd.export.encoded import float_nodes
-from edgekd.export.tflite.flatbuffer import add_operator, add_tensor, operator_name, schema
+from edgekd.export.tflite.flatbuffer import add_operator, add_reshape, operator_name
 from edgekd.students.graph import Traced, call, execute_nodes, spec_of
 
 __all__ = ["Guarded", "read_by", "remove_barriers"]
@@ -82,13 +82,9 @@ def remove_barriers(model: Any) -> None:
 
 
 def _reshape(model: Any, passed: int, result: int) -> Any:
-    graph = model.subgraphs[0]
-    made = graph.tensors[result]
-    sizes = np.asarray(made.shape if made.shapeSignature is None else made.shapeSignature, np.int32)
-    shape = add_tensor(model, f"shape{result}", [len(sizes)], schema().TensorType.INT32, constant=sizes)
-    options = schema().ReshapeOptionsT()
-    options.newShape = sizes
-    return _operator(model, "RESHAPE", [passed, shape], result, options)
+    operators = model.subgraphs[0].operators
+    add_reshape(model, passed, result, at=len(operators))
+    return operators.pop()
 
 
 def _operator(model: Any, name: str, inputs: list[int], result: int, options: Any = None) -> Any:

@@ -21,7 +21,16 @@ from edgekd.errors import ConfigurationError, first_line
 from edgekd.export.encoded import float_nodes
 from edgekd.export.matching import node_values, same_tensor
 from edgekd.export.tflite.barriers import Guarded, remove_barriers
-from edgekd.export.tflite.flatbuffer import add_tensor, constant_of, operator_name, read_model, schema, write_model
+from edgekd.export.tflite.flatbuffer import (
+    add_reshape,
+    add_tensor,
+    constant_of,
+    operator_name,
+    read_model,
+    schema,
+    sizes_of,
+    write_model,
+)
 from edgekd.ir.operators import TFLITE, weight_axis
 from edgekd.students.graph import Traced, is_decoding, spec_of
 from edgekd.students.heads.deployed import DECODE, deployed
@@ -89,6 +98,7 @@ def convert_body(traced: Traced, batch: int | Literal["dynamic"], apart: frozens
     if guarded:
         remove_barriers(model)
     _merge_transposed_means(model)
+    _reshape_sums_of_one(model)
     values = node_values(traced, sample)
     nodes = _match(model, write_model(model), example.numpy(), traced, values)
     parameters = _match_weights(model, traced)
@@ -133,6 +143,22 @@ def _merge_transposed_means(model: Any) -> None:
         constant = add_tensor(model, "mean/axes", [len(moved)], schema().TensorType.INT32, constant=moved)
         operator.inputs = np.asarray([int(source.inputs[0]), constant], np.int32)
         graph.operators.remove(source)
+
+
+def _reshape_sums_of_one(model: Any) -> None:
+    """Replace a sum or mean over axes of size 1 by a reshape: it computes nothing, and has its input's encoding.
+
+    A mean over an image of one pixel is lowered to such a sum, whose value no node of the program has by itself.
+    """
+    graph = model.subgraphs[0]
+    for place, operator in enumerate(list(graph.operators)):
+        if operator_name(model, operator) not in ("SUM", "MEAN"):
+            continue
+        source, axes = (graph.tensors[int(index)] for index in operator.inputs)
+        content, sizes = constant_of(model, axes), sizes_of(source)
+        if content is not None and (sizes[np.frombuffer(content, np.int32)] == 1).all():
+            graph.operators.remove(operator)
+            add_reshape(model, int(operator.inputs[0]), int(operator.outputs[0]), at=place)
 
 
 def _match(

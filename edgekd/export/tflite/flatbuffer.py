@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = [
     "add_buffer",
     "add_operator",
+    "add_reshape",
     "add_tensor",
     "constant_of",
     "metadata_of",
@@ -19,6 +20,7 @@ __all__ = [
     "schema",
     "set_metadata",
     "set_operator_version",
+    "sizes_of",
     "write_model",
 ]
 
@@ -183,6 +185,20 @@ def add_operator(
         operator.builtinOptionsType = getattr(schema().BuiltinOptions, kind)
         operator.builtinOptions = options
     model.subgraphs[0].operators.insert(at, operator)
+
+
+def add_reshape(model: Any, source: int, result: int, *, at: int) -> None:
+    """Insert a reshape of one tensor to the sizes of another."""
+    sizes = sizes_of(model.subgraphs[0].tensors[result])
+    shape = add_tensor(model, f"shape{result}", [len(sizes)], schema().TensorType.INT32, constant=sizes)
+    options = schema().ReshapeOptionsT()
+    options.newShape = sizes
+    add_operator(model, "RESHAPE", [source, shape], [result], at=at, options=options)
+
+
+def sizes_of(tensor: Any) -> NDArray[np.int32]:
+    """Sizes (rank,) of a tensor; -1 where one is dynamic."""
+    return np.asarray(tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature, np.int32)
 
 
 def set_operator_version(model: Any, operator: Any, version: int) -> None:
