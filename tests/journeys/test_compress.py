@@ -104,7 +104,7 @@ def test_a_pretrained_model_of_transformers_is_compressed_as_init_wrote_it(pretr
     done = pretrained("compress")
     assert done.returncode == 0, done.stderr
     assert "torchao" not in begun.stderr + done.stderr
-    assert "int8" in done.stdout.splitlines()[0], "its file has a quarter of the bytes; float32 is above 60 %"
+    assert "no litert/xnnpack int8" not in done.stderr, "its last image has one pixel"
     (run,) = (pretrained.folder / "runs").iterdir()
     assert json.loads((run / "original.json").read_text())["accuracy"]["value"] > 0.9
 
