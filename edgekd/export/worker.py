@@ -100,12 +100,13 @@ def _warm(request: Mapping[str, Any]) -> None:
 def _convert(request: Mapping[str, Any]) -> list[str] | None:
     """Write the file. Returns an int8 file's operators that compute in float, None where its format shows none."""
     from edgekd import plugins
-    from edgekd.artefacts import Backend
+    from edgekd.artefacts import Backend, Format
     from edgekd.devices._protocol import Fingerprint
     from edgekd.errors import ConfigurationError
     from edgekd.export._protocol import Exporter, ExportOptions
     from edgekd.export.integer import float_operators
     from edgekd.export.metadata import write_facts
+    from edgekd.export.tflite.description import describe, is_described
     from edgekd.students.student import load_student
 
     exporter: Exporter = plugins.load("edgekd.exporters", request["format"])()
@@ -120,6 +121,8 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
     exporter.export(student, options, backend, device, path)
     if request["facts"]:
         write_facts(path, request["facts"])
+        if exporter.format is Format.TFLITE and is_described(student.task, options):
+            describe(path, student.task, options)
     left = float_operators(path) if student.annotations.precision.is_static else None
     return None if left is None else list(left)
 

@@ -17,6 +17,7 @@ from edgekd.export.answers import file_answers
 from edgekd.export.converter import Converter
 from edgekd.export.facts import facts_of
 from edgekd.export.metadata import read_facts, write_facts
+from edgekd.export.tflite.flatbuffer import metadata_of, read_model
 from edgekd.ir.numerics import Precision
 from edgekd.ir.plan import Candidate, CompressionPlan
 from edgekd.ir.space import Arch
@@ -139,6 +140,8 @@ def test_a_finalists_file_says_what_it_is(
     )
     assert plain.artefact is not None, plain.detail
     assert plain.artefact.size_bytes < described.size_bytes
+    if described.format is Format.TFLITE:
+        assert "TFLITE_METADATA" in metadata_of(read_model(described.path.read_bytes()))
     raw = task.split("validation").inputs
     answers = [
         file_answers(
