@@ -204,7 +204,7 @@ def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
     more = samples_of(work.animal, _COUNTED, seed=4)[0].numpy().astype(work.spec.input.raw_dtype)
     answers = _answers(artefact, backend, student, more, options)
     return figures | {
-        "reference": _agreement(work.spec, answers, expected_answers(student, more, options)),
+        "reference": _agreement(work.spec, answers, expected_answers(student, more, options, backend)),
         "counted": _COUNTED,
         "in_float": student.annotations.in_float,
     }

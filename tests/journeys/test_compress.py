@@ -98,7 +98,9 @@ def test_a_pretrained_model_of_transformers_is_compressed_as_init_wrote_it(pretr
     pretrained.change("project.yaml", "  # mean: [123.7, 116.3, 103.5]", "  mean: [127.5]\n  std: [127.5]\n  #")
     pretrained.change("project.yaml", "  per_channel: true", "  #")
     pretrained.change("project.yaml", "epochs: 10 ", "epochs: 1 ")
-    pretrained.change("project.yaml", "budget: 30 min,", "budget: 1 h, trials: 1, finalists: 1, batch: 1,")
+    pretrained.change(
+        "project.yaml", "budget: 30 min,", "budget: 1 h, trials: 1, finalists: 1, batch: 1, reference_archs: 1,"
+    )
     pretrained.change("here.yaml", "latency: {p50: 60 % of own}", "latency: {p50: 20 x own}")
     pretrained.change("here.yaml", "[litert/xnnpack, onnxruntime/cpu, openvino/cpu]", "[litert/xnnpack]")
     done = pretrained("compress")

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from edgekd.compress.quantization.rules import points_of
+from edgekd.artefacts import Backend
+from edgekd.compress.quantization.rules import fused_sums, points_of
 from edgekd.compress.quantization.weights import weight_integers, weight_scales
 from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Encoding
@@ -28,14 +29,15 @@ from edgekd.students.graph import Traced, call, execute_nodes, is_tensor, operat
 __all__ = ["reference_module"]
 
 
-def reference_module(student: Student) -> nn.Module:
+def reference_module(student: Student, backend: Backend | None = None) -> nn.Module:
     """Return a module in eval mode that maps normalised float32 (N, C, H, W) to the student's outputs, in float32.
 
-    Raises ConfigurationError if the annotations don't fit the student's graph.
+    With a ``backend`` it rounds as that runtime's kernels do where they are known to differ (OpenVINO). Raises
+    ConfigurationError if the annotations don't fit the student's graph.
     """
     traced = trace(student, dynamic_batch=True, decomposed=False)
     if student.annotations.precision.is_static:
-        return IntegerReference(traced).eval()
+        return IntegerReference(traced, fuses_sums=backend is not None and backend.runtime == "openvino").eval()
     module = traced.student.module
     weights = dict(module.named_parameters())
     for name, encoding in student.annotations.weights.items():
@@ -50,15 +52,18 @@ class IntegerReference(nn.Module):
     """Runs a traced graph on integers.
 
     Each encoded tensor is held as float32 less its zero point, so that padding is zero; other tensors, in float
-    islands, are unchanged.
+    islands, are unchanged. ``fuses_sums``: results of convolutions are added as OpenVINO does (`fused_sums`).
     """
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, *, fuses_sums: bool = False) -> None:
         super().__init__()
         self._traced = traced
         annotations = traced.student.annotations
         self._floats = frozenset(annotations.float_operators)
         self._points = points_of(traced, self._floats)
+        added = fused_sums(traced, self._points) if fuses_sums else frozenset()
+        self._clipped = frozenset(source for source, _ in added)
+        self._unrounded = self._points.unrounded | added
         of_group = {
             self._points.group[key]: found
             for key, found in annotations.activations.items()
@@ -111,10 +116,11 @@ class IntegerReference(nn.Module):
             return self._stored(key, args[0])
         if key in self._points.passing or (operator_of(node) == "cat" and key not in self._floats):
             return call(node, args, kwargs)  # passed on as they are
-        if key in self._points.weights:
-            return self._stored(key, self._products(node, key, args))
-        result = self._real(floats, node, args, kwargs)
-        if key in self._floats and key in self._activations:
+        weighted = key in self._points.weights
+        result = self._products(node, key, args) if weighted else self._real(floats, node, args, kwargs)
+        if node.name in self._clipped:
+            floats[node.name] = _clipped(result, self._activations[key])
+        elif key in self._floats and key in self._activations:
             floats[node.name] = result
         return self._stored(key, result) if is_tensor(node) else result
 
@@ -124,7 +130,7 @@ class IntegerReference(nn.Module):
         """Return an operator's result on dequantized values, or on those of ``floats`` that it reads unrounded."""
 
         def read(source: fx.node.Argument, value: Any) -> Any:
-            if isinstance(source, fx.Node) and (source.name, node.name) in self._points.unrounded:
+            if isinstance(source, fx.Node) and (source.name, node.name) in self._unrounded:
                 return floats[source.name]
             return self._dequantized(source, value)
 
@@ -156,8 +162,17 @@ class IntegerReference(nn.Module):
 
 
 def _rounded(value: Tensor, encoding: Encoding) -> Tensor:
+    return (value / encoding.scale[0]).round_().clamp_(*_range(encoding))
+
+
+def _clipped(value: Tensor, encoding: Encoding) -> Tensor:
+    lowest, highest = _range(encoding)
+    return value.clamp(lowest * encoding.scale[0], highest * encoding.scale[0])
+
+
+def _range(encoding: Encoding) -> tuple[int, int]:
     zero = encoding.zero_point[0]
-    return (value / encoding.scale[0]).round_().clamp_(encoding.lowest - zero, encoding.highest - zero)
+    return encoding.lowest - zero, encoding.highest - zero
 
 
 def _stale(reason: str) -> ConfigurationError:

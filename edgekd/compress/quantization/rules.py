@@ -5,6 +5,9 @@ only reader (kernels fuse them); operators that only move values (reshape, paddi
 windows, keep their input's encoding; the parts of a concatenation share one. Means over the image have their own. If
 operators compute in float (`placement`), a tensor has an encoding only if an integer operator reads or writes it, and
 float operators read a float operator's result before it is rounded.
+
+OpenVINO computes a convolution and the sum behind it in one kernel, which clips the convolution's result to its range
+and doesn't round it (`fused_sums`; found in 2026.4.1 by comparing every value).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import fx
 from edgekd.ir.operators import weight_axis
 from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
 
-__all__ = ["RoundingPoints", "is_clamp_at_zero", "points_of", "sources_of"]
+__all__ = ["RoundingPoints", "fused_sums", "is_clamp_at_zero", "points_of", "sources_of"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,49 @@ def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Roundin
             if key[node] in floats and key[node] in group and key.get(user) in floats
         ),
     )
+
+
+def fused_sums(traced: Traced, points: RoundingPoints) -> frozenset[tuple[str, str]]:
+    """Return the nodes whose result OpenVINO adds in the convolution's kernel, and the sums that read it so."""
+    found = set[tuple[str, str]]()
+    for node in traced.program.graph.nodes:
+        if operator_of(node) != "add" or traced.keys.get(node.name) not in points.group.keys() | points.fused:
+            continue
+        source = _added_in_kernel(node, traced, points)
+        if source is not None:
+            found.add((source.name, node.name))
+    return frozenset(found)
+
+
+def _added_in_kernel(node: fx.Node, traced: Traced, points: RoundingPoints) -> fx.Node | None:
+    """Return the operand of a sum that is a convolution's result: of two the first.
+
+    The other operand is overwritten, so it is of the same shape, no input of the convolution, and read earlier alone.
+    """
+    operands = node.all_input_nodes
+    if len(operands) != 2 or len({str(each.meta["val"].shape) for each in operands}) > 1:
+        return None
+    for source, other in (operands, operands[::-1]):
+        made = source.all_input_nodes[0] if is_clamp_at_zero(source) else source
+        once = len(source.users) == len(made.users) == 1
+        if not once or operator_of(made) != "conv" or traced.keys.get(source.name) not in points.group:
+            continue
+        if other not in made.all_input_nodes and all(each is node or _precedes(each, node) for each in other.users):
+            return source
+    return None
+
+
+def _precedes(node: fx.Node, later: fx.Node) -> bool:
+    """Return whether the later node depends on the other."""
+    waiting, seen = [later], set[fx.Node]()
+    while waiting:
+        for source in waiting.pop().all_input_nodes:
+            if source is node:
+                return True
+            if source not in seen:
+                seen.add(source)
+                waiting.append(source)
+    return False
 
 
 def is_clamp_at_zero(node: fx.Node) -> bool:
