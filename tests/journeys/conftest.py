@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from edgekd.devices._protocol import Fingerprint
 
@@ -211,6 +212,25 @@ def warm(environment: Mapping[str, str]) -> Iterator[Warm]:
 @pytest.fixture
 def edgekd(tmp_path: Path, environment: Mapping[str, str], warm: Warm) -> Shell:
     return Shell(tmp_path, environment, warm)
+
+
+@pytest.fixture(scope="session")
+def board_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a board's private environment with two runtimes: pip makes it once for all test processes."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "board-environment"
+    shared.mkdir(exist_ok=True)
+    return shared
+
+
+def install_once(edgekd: Shell, board: Path, environment: Path) -> None:
+    """Give the device `board`, in this folder, ONNX Runtime and LiteRT."""
+    board.mkdir(parents=True, exist_ok=True)
+    (board / "envs").symlink_to(environment)
+    with FileLock(f"{environment}.lock"):
+        if not (environment / "current").exists():
+            done = edgekd("devices", "install", "board", "--runtime", "onnxruntime", "--runtime", "litert")
+            assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

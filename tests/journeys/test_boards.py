@@ -13,6 +13,7 @@ import pytest
 
 from edgekd.testing.adbd import LoopbackAdbd, missing
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
+from tests.journeys.conftest import install_once
 
 pytestmark = pytest.mark.journey
 on_ssh = pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
@@ -25,12 +26,6 @@ SEARCH = ("search", "project.yaml", "--run", "run")
 def sshd() -> Iterator[LoopbackSshd]:
     with LoopbackSshd() as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lies on the boards: environments are installed once a session."""
-    return tmp_path_factory.mktemp("boards")
 
 
 def described(edgekd, server: LoopbackSshd, folder: Path, patience_s: float = 60.0) -> None:
@@ -82,12 +77,11 @@ def certificate(run: Path) -> dict:
 
 
 @on_ssh
-def test_a_search_whose_connection_is_cut_twice(edgekd, sshd, boards):
-    described(edgekd, sshd, boards / "new")
+def test_a_search_whose_connection_is_cut_twice(edgekd, sshd, tmp_path, board_environment):
+    described(edgekd, sshd, tmp_path / "board")
     edgekd.change("target.yaml", "[onnxruntime/cpu]", "[onnxruntime/cpu, litert/xnnpack]")
-    installed = edgekd("devices", "install", "board", "--runtime", "onnxruntime", "--runtime", "litert")
-    assert installed.returncode == 0, installed.stderr
-    assert len(list((boards / "new/envs").glob("*/bin/python"))) == 1
+    install_once(edgekd, tmp_path / "board", board_environment)
+    assert len(list((tmp_path / "board/envs").glob("*/bin/python"))) == 1
     probed = json.loads(edgekd("devices", "probe", "board", "--format", "json").stdout)
     assert set(probed["fingerprint"]["runtimes"]) == {"onnxruntime", "litert"}
 
@@ -108,9 +102,9 @@ def test_a_search_whose_connection_is_cut_twice(edgekd, sshd, boards):
 
 
 @on_ssh
-def test_a_board_that_goes_away_and_comes_back_another_day(edgekd, sshd, boards):
-    described(edgekd, sshd, boards / "new", patience_s=1.0)
-    edgekd("devices", "install", "board", "--runtime", "onnxruntime", "--runtime", "litert")
+def test_a_board_that_goes_away_and_comes_back_another_day(edgekd, sshd, tmp_path, board_environment):
+    described(edgekd, sshd, tmp_path / "board", patience_s=1.0)
+    install_once(edgekd, tmp_path / "board", board_environment)
     code, said = watched(edgekd, {"searching  1": sshd.stop}, *SEARCH)
     assert code == 4, said
     assert "did not come back within 1 s" in said
@@ -126,9 +120,9 @@ def test_a_board_that_goes_away_and_comes_back_another_day(edgekd, sshd, boards)
 
 
 @on_ssh
-def test_an_old_runtime(edgekd, sshd, boards):
+def test_an_old_runtime(edgekd, sshd, tmp_path):
     """tflite_runtime was built against numpy 1."""
-    described(edgekd, sshd, boards / "old")
+    described(edgekd, sshd, tmp_path / "board")
     edgekd.change("target.yaml", "[onnxruntime/cpu]", "[litert/xnnpack]")
     installed = edgekd("devices", "install", "board", "--runtime", "tflite-runtime", "--format", "json")
     assert installed.returncode == 0, installed.stderr

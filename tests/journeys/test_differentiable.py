@@ -9,12 +9,12 @@ import pytest
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(1800)]
 
-CHOICE = "by: {differentiable: {table: 8, epochs: 6, tries: 3}}"
+CHOICE = "by: {differentiable: {table: 8, epochs: 4, tries: 2}}"
 
 
 @pytest.fixture
 def differentiable(edgekd):
-    edgekd.change("project.yaml", "space: {width: [8, 16], depth: [1, 1]}", "space: {width: [8, 64], depth: [1, 3]}")
+    edgekd.change("project.yaml", "space: {width: [8, 16], depth: [1, 1]}", "space: {width: [8, 32], depth: [1, 3]}")
     edgekd.change("project.yaml", "precision: int8", "precision: float32")
     edgekd.change("project.yaml", "trials: 2,", f"{CHOICE},")
     edgekd.change("target.yaml", "  size: {file: 256 KiB}\n", "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.testing.sshd import LoopbackSshd, sshd_path
+from tests.journeys.conftest import install_once
 
 pytestmark = pytest.mark.journey
 
@@ -53,7 +54,7 @@ def test_a_quick_profile_is_measured_once(edgekd, tmp_path):
 
 
 @pytest.mark.skipif(sshd_path() is None, reason="no sshd: apt-get install openssh-server")
-def test_a_board_is_measured_once_in_each_state_and_for_each_number_of_threads(edgekd, tmp_path):
+def test_a_board_is_measured_once_in_each_state_and_for_each_number_of_threads(edgekd, tmp_path, board_environment):
     edgekd.environment["XDG_DATA_HOME"] = str(tmp_path / "data")
     with LoopbackSshd() as server:
 
@@ -68,8 +69,7 @@ def test_a_board_is_measured_once_in_each_state_and_for_each_number_of_threads(e
             return begun, report
 
         described()
-        installed = edgekd("devices", "install", "board", "--runtime", "onnxruntime")
-        assert installed.returncode == 0, installed.stderr
+        install_once(edgekd, tmp_path / "board", board_environment)
         begun, first = profile()
         assert begun["reused"] == []
         assert [deployment["refused"] for deployment in first["deployments"]] == [""]
