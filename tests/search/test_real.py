@@ -9,10 +9,11 @@ import pytest
 
 from edgekd.errors import Interrupted
 from edgekd.events import SilentEvents
+from tests.journeys.brief import measure_briefly
 
 PROJECT = """
 schema: edgekd.project/1
-task: {kind: digits}
+task: {kind: digits, train_limit: 256}
 student: {family: resnet, space: {width: [8, 16], depth: [1, 1]}}
 target: small
 recipe:
@@ -38,7 +39,19 @@ class StopsAtFirstTrial(SilentEvents):
         return (self.run / "trials" / "0000.json").is_file()
 
 
+@pytest.fixture
+def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.devices import session
+    from edgekd.measure import contention, sequential
+    from edgekd.search import plan
+
+    for module, name in ((session, "_plan"), (contention, "_REPEATS"), (sequential, "_REPEATS"), (plan, "MeasurePlan")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # to be put back
+    measure_briefly()
+
+
 @pytest.mark.runtime
+@pytest.mark.usefixtures("measured_briefly")
 def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
     from edgekd.devices.local import LocalDevice
     from edgekd.export.converter import Converter
