@@ -3,9 +3,9 @@
 # PIP_ARGS   extra arguments for pip. Where PyPI's torch would be a CUDA build of several GB, a CPU build is enough:
 #            make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
-# WORKERS    test processes beside each other: four, for two cores, since journeys also wait. About 2 GB of memory each,
+# WORKERS    test processes beside each other: five, for two cores, since journeys also wait. About 2 GB of memory each,
 #            with the commands that they start
-WORKERS ?= 4
+WORKERS ?= 5
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready

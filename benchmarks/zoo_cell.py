@@ -171,8 +171,8 @@ def teacher(work: Work) -> dict[str, Any]:
 def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
     """A file, run here: parity with what it was made of, and agreement with that and with the float model.
 
-    Of static int8 also ``reference``, the agreement with the integer reference, which computes what the encodings say,
-    on `_COUNTED` samples, and ``in_float``, operators that compute in float, counted.
+    Of static int8 also ``reference``, the agreement with the integer reference of the runtime, which computes what the
+    encodings say, on `_COUNTED` samples, and ``in_float``, operators that compute in float, counted.
     """
     from edgekd import plugins
 

@@ -147,7 +147,7 @@ def _checked_samples(
     if student.task.plain:
         return Samples(raw, labels, np.asarray(report.expected, np.float32)), parity
     # a bundle holds decoded answers alone, of which a tie may go either way: `verify` asks for as many as there are now
-    answers = expected_answers(student, raw, options)
+    answers = expected_answers(student, raw, options, job.backend)
     parity = parity.but(alike=int(np.sum(agreeing(student.task, found, answers))))
     return Samples(raw, labels, answers), parity
 

@@ -106,7 +106,7 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
     from edgekd.export._protocol import Exporter, ExportOptions
     from edgekd.export.integer import float_operators
     from edgekd.export.metadata import write_facts
-    from edgekd.export.tflite.description import describe, is_described
+    from edgekd.export.tflite.description import can_describe, describe
     from edgekd.students.student import load_student
 
     exporter: Exporter = plugins.load("edgekd.exporters", request["format"])()
@@ -121,8 +121,8 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
     exporter.export(student, options, backend, device, path)
     if request["facts"]:
         write_facts(path, request["facts"])
-        if exporter.format is Format.TFLITE and is_described(student.task, options):
-            describe(path, student.task, options)
+        if exporter.format is Format.TFLITE and can_describe(student.task, options):
+            describe(path, student.task, options)  # last: what `write_facts` writes ends with the flatbuffer
     left = float_operators(path) if student.annotations.precision.is_static else None
     return None if left is None else list(left)
 

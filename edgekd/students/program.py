@@ -16,18 +16,20 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 from torch.utils import _pytree as pytree
 
 from edgekd.errors import ConfigurationError, Place, first_line
 from edgekd.students.graph import operator_of
 from edgekd.students.outputs import logits_in
 from edgekd.students.weights import frozen
+
+if TYPE_CHECKING:
+    from torch.export.pt2_archive._package import PT2ArchiveReader
 
 __all__ = ["input_shape_of", "module_of"]
 
@@ -84,6 +86,8 @@ def input_shape_of(path: Path) -> tuple[int, ...]:
 
 
 def _program(path: Path) -> ExportedProgram:
+    from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2  # a second, which few commands need
+
     place = Place(str(path))
     try:
         with PT2ArchiveReader(str(path)) as archive:  # torch's own reader: another one might see other parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -277,12 +278,14 @@ def test_files_come_back_with_their_facts(
     backend: str,
     name: str,
 ) -> None:
-    save_student(calibrated[Precision.INT8], tmp_path / "student")
+    student = calibrated[Precision.INT8]
+    named = student.task.but(head=HeadSpec(classes=10, labels=tuple("abcdefghij")))
+    save_student(student.but(task=named), tmp_path / "student")
     facts = {"target": "pi5-30fps", "accuracy": "97.5 % ≥ 97 %"}
     result = converter.convert(
         tmp_path / "student",
         file_format,
-        ExportOptions(input="uint8"),
+        ExportOptions(input="uint8", layout="nhwc"),
         Backend.model_validate(backend),
         None,
         tmp_path / "out" / name,
@@ -292,6 +295,10 @@ def test_files_come_back_with_their_facts(
     assert result.artefact is not None
     assert result.artefact.format is file_format
     assert read_facts(result.artefact.path) == facts
+    assert result.artefact == Artefact.of(result.artefact.path)
+    if file_format is Format.TFLITE:
+        with zipfile.ZipFile(result.artefact.path) as attached:
+            assert attached.read("labels.txt").decode().split() == list("abcdefghij")
     assert len(list((tmp_path / "out").iterdir())) == (2 if file_format is Format.OPENVINO else 1)
 
 

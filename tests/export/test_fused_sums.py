@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.artefacts import Backend
+from edgekd.artefacts import Artefact, Backend
 from edgekd.compress.quantization.calibrate import calibrate
 from edgekd.compress.quantization.rules import fused_sums, points_of
 from edgekd.devices._protocol import DeviceSession, Job
@@ -71,11 +72,18 @@ def kept(net: Net, x: Tensor) -> Tensor:
     return net.third(x) + torch.relu(net.second(torch.relu(net.first(x))) + x)
 
 
+def limited(net: Net, x: Tensor) -> Tensor:
+    return torch.relu(nn.functional.relu6(net.second(torch.relu(net.first(x)))) + x)
+
+
 def no_convolution(net: Net, x: Tensor) -> Tensor:
     return torch.relu(torch.relu(net.first(x)).mean((2, 3), keepdim=True) + x)
 
 
-BLOCKS = {residual: 1, rectified: 1, both: 1, own_input: 0, read_twice: 1, kept: 1, no_convolution: 0}
+BLOCKS = {
+    residual: 1, rectified: 1, both: 1, own_input: 0, read_twice: 1, kept: 1, limited: 1, no_convolution: 0
+}  # fmt: skip
+here = pytest.mark.skipif(platform.machine() != "x86_64", reason="kernels of another architecture")
 
 
 def student_of(block: Callable[[Net, Tensor], Tensor]) -> Student:
@@ -83,6 +91,7 @@ def student_of(block: Callable[[Net, Tensor], Tensor]) -> Student:
     return Student(module=Net(block).eval(), task=SPEC, family=block.__name__, options={}, arch=Arch.of({}))
 
 
+@here
 @pytest.mark.runtime
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.__name__)
 def test_a_file_answers_as_the_reference_of_its_runtime(
@@ -96,8 +105,41 @@ def test_a_file_answers_as_the_reference_of_its_runtime(
     artefact = OpenvinoExporter().export(student, options, BACKEND, device, tmp_path / "model.xml")
     job = Job(artefact=artefact, backend=BACKEND)
     found = file_answers(this_computer, job, student, raw, options, tmp_path)
-    assert compared(job, student, raw, options, found).holds
+    report = compared(job, student, raw, options, found)
+    assert report.holds
+    assert np.array_equal(report.expected, expected_answers(student, raw, options, BACKEND))
     plain, own = (np.abs(found - expected_answers(student, raw, options, of)) for of in (None, BACKEND))
     step = student.annotations.activations["classes:linear"].scale[0]
     assert (own > step / 2).mean() < 0.003, "ties alone may differ"
     assert ((plain > step / 2).mean() > 0.006) == bool(BLOCKS[block])
+
+
+@here
+@pytest.mark.runtime
+@pytest.mark.parametrize("kept_float", ["second", ":add"])
+def test_beside_float_islands_it_rounds(kept_float: str, this_computer: DeviceSession, tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).normal(size=(64, 3, 12, 12)).astype(np.float32)
+    device, options = this_computer.describe(), ExportOptions()
+    student = calibrate(
+        student_of(residual), raw, Precision.INT8, "percentile", device, BACKEND, percentile=97, keep_float=[kept_float]
+    )
+    traced = trace(student, decomposed=False)
+    assert fused_sums(traced, points_of(traced, frozenset(student.annotations.float_operators))) == {}
+    artefact = OpenvinoExporter().export(student, options, BACKEND, device, tmp_path / "model.xml")
+    found = file_answers(this_computer, Job(artefact=artefact, backend=BACKEND), student, raw, options, tmp_path)
+    own = np.abs(found - expected_answers(student, raw, options, BACKEND))
+    assert (own > student.annotations.activations["classes:linear"].scale[0] / 2).mean() < 0.003
+
+
+def test_a_file_whose_kernels_round_every_value_is_right_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = np.random.default_rng(0).normal(size=(64, 3, 12, 12)).astype(np.float32)
+    student = calibrate(student_of(residual), raw, Precision.INT8, "percentile", percentile=97)
+    rounded, options = expected_answers(student, raw, ExportOptions()), ExportOptions()
+    path = tmp_path / "model.xml"
+    path.write_text("never read")
+    path.with_suffix(".bin").write_text("")
+    for name in ("_LARGEST_STEPS", "_OF_ALL"):
+        monkeypatch.setattr(f"edgekd.export.parity.{name}", 0.0)
+    report = compared(Job(artefact=Artefact.of(path), backend=BACKEND), student, raw, options, rounded)
+    assert report.holds
+    assert np.array_equal(report.expected, rounded)

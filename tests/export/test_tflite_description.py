@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgekd.artefacts import Backend
 from edgekd.export._protocol import ExportOptions
-from edgekd.export.tflite.description import LABELS, describe, is_described
+from edgekd.export.tflite.description import LABELS, can_describe, describe
 from edgekd.export.tflite.exporter import TfliteExporter
 from edgekd.export.tflite.flatbuffer import metadata_of, read_model
 from edgekd.ir.numerics import Precision
@@ -113,15 +113,24 @@ def test_normalisation_that_is_left_to_the_caller_is_stated(coloured: Student, t
     assert image.first(4).inner(1).floats(1) == [60.0, 61.0, 62.0]
     assert image.inner(5).floats(0) == pytest.approx([134.5 / 60, 145 / 61, 155 / 62])
     assert not zipfile.is_zipfile(path)  # the task has no names of classes
+    mixed = coloured.task.but(input=coloured.task.input.but(mean=(120.0,)))
+    describe(path, mixed, options)
+    image = Table.root(metadata_of(read_model(path.read_bytes()))["TFLITE_METADATA"]).first(3).first(2)
+    assert image.first(4).inner(1).floats(0) == [120.0] * 3
+    assert image.first(4).inner(1).floats(1) == [60.0, 61.0, 62.0]
 
 
 def test_what_the_schema_has_no_words_for_is_not_described(calibrated: dict[Precision, Student]) -> None:
     task = calibrated[Precision.FLOAT32].task
-    assert is_described(task, RAW)
-    assert is_described(task.but(input=InputSpec(shape=(1, 16, 16))), RAW)
-    assert not is_described(task, RAW.but(layout="nchw"))
-    assert not is_described(task, RAW.but(input="int8"))
-    assert not is_described(task.but(input=InputSpec(shape=(4, 16, 16))), RAW)
-    assert not is_described(task.but(input=InputSpec(shape=(3, 400))), RAW)
-    assert not is_described(task.but(input=InputSpec(shape=(3, 16, 16), raw_dtype="float32")), RAW)
-    assert not is_described(task.but(more=(HeadSpec(name="other", kind="multilabel", classes=2),)), RAW)
+    assert can_describe(task, RAW)
+    assert can_describe(task, RAW.but(input="float32", preprocess="stated"))
+    assert can_describe(task.but(input=InputSpec(shape=(1, 16, 16))), RAW)
+    assert not can_describe(task, RAW.but(layout="nchw"))
+    assert not can_describe(task, RAW.but(batch="dynamic"))
+    assert not can_describe(task, RAW.but(input="int8"))
+    assert not can_describe(task, RAW.but(preprocess="stated")), "the caller quantizes"
+    assert not can_describe(task.but(input=InputSpec(shape=(4, 16, 16))), RAW)
+    assert not can_describe(task.but(input=InputSpec(shape=(3, 400))), RAW)
+    assert not can_describe(task.but(input=InputSpec(shape=(1, 8, 8), raw_range=(0.0, 16.0))), RAW)
+    assert not can_describe(task.but(input=InputSpec(shape=(3, 16, 16), raw_dtype="float32")), RAW)
+    assert not can_describe(task.but(more=(HeadSpec(name="other", kind="multilabel", classes=2),)), RAW)

@@ -39,20 +39,8 @@ class StopsAtFirstTrial(SilentEvents):
         return (self.run / "trials" / "0000.json").is_file()
 
 
-@pytest.fixture
-def measured_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekd.devices import session
-    from edgekd.measure import contention, sequential
-    from edgekd.search import plan
-
-    for module, name in ((session, "_plan"), (contention, "_REPEATS"), (sequential, "_REPEATS"), (plan, "MeasurePlan")):
-        monkeypatch.setattr(module, name, getattr(module, name))  # to be put back
-    measure_briefly()
-
-
 @pytest.mark.runtime
-@pytest.mark.usefixtures("measured_briefly")
-def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
+def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgekd.devices.local import LocalDevice
     from edgekd.export.converter import Converter
     from edgekd.project import read_project
@@ -62,6 +50,7 @@ def test_a_search_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
     from edgekd.store.records import RunHeader
     from edgekd.store.run import Run
 
+    measure_briefly(monkeypatch.setattr)
     (tmp_path / "project.yaml").write_text(PROJECT)
     (tmp_path / "small.yaml").write_text(TARGET)
     project = read_project(tmp_path / "project.yaml")

@@ -61,9 +61,8 @@ class IntegerReference(nn.Module):
         annotations = traced.student.annotations
         self._floats = frozenset(annotations.float_operators)
         self._points = points_of(traced, self._floats)
-        added = fused_sums(traced, self._points) if fuses_sums else frozenset()
-        self._clipped = frozenset(source for source, _ in added)
-        self._unrounded = self._points.unrounded | added
+        self._added = fused_sums(traced, self._points) if fuses_sums else {}
+        self._clipped = frozenset(self._added.values())
         of_group = {
             self._points.group[key]: found
             for key, found in annotations.activations.items()
@@ -124,14 +123,14 @@ class IntegerReference(nn.Module):
             floats[node.name] = result
         return self._stored(key, result) if is_tensor(node) else result
 
-    def _real(
-        self, floats: Mapping[str, Tensor], node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def _real(self, floats: dict[str, Tensor], node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Return an operator's result on dequantized values, or on those of ``floats`` that it reads unrounded."""
 
         def read(source: fx.node.Argument, value: Any) -> Any:
-            if isinstance(source, fx.Node) and (source.name, node.name) in self._unrounded:
+            if isinstance(source, fx.Node) and (source.name, node.name) in self._points.unrounded:
                 return floats[source.name]
+            if isinstance(source, fx.Node) and self._added.get(node.name) == source.name:
+                return floats.pop(source.name)  # its only reader
             return self._dequantized(source, value)
 
         return call(node, *pytree.tree_map(read, (node.args, node.kwargs), (args, kwargs)))

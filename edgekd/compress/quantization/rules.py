@@ -90,30 +90,29 @@ def points_of(traced: Traced, floats: AbstractSet[str] = frozenset()) -> Roundin
     )
 
 
-def fused_sums(traced: Traced, points: RoundingPoints) -> frozenset[tuple[str, str]]:
-    """Return the nodes whose result OpenVINO adds in the convolution's kernel, and the sums that read it so."""
-    found = set[tuple[str, str]]()
-    for node in traced.program.graph.nodes:
-        if operator_of(node) != "add" or traced.keys.get(node.name) not in points.group.keys() | points.fused:
-            continue
-        source = _added_in_kernel(node, traced, points)
-        if source is not None:
-            found.add((source.name, node.name))
-    return frozenset(found)
+def fused_sums(traced: Traced, points: RoundingPoints) -> dict[str, str]:
+    """Return the integer sums that OpenVINO computes in a convolution's kernel: node names, sum -> operand."""
+    integer = (points.group.keys() | points.fused) - set(traced.student.annotations.float_operators)
+    sums = [node for node in traced.program.graph.nodes if operator_of(node) == "add"]
+    found = {
+        node.name: _added_in_kernel(node, traced, points) for node in sums if traced.keys.get(node.name) in integer
+    }
+    return {name: operand.name for name, operand in found.items() if operand is not None}
 
 
 def _added_in_kernel(node: fx.Node, traced: Traced, points: RoundingPoints) -> fx.Node | None:
-    """Return the operand of a sum that is a convolution's result: of two the first.
+    """Return the operand of a sum that is an integer convolution's result; if both are, the first.
 
-    The other operand is overwritten, so it is of the same shape, no input of the convolution, and read earlier alone.
+    The kernel overwrites the other operand: it must have the same shape, not be the convolution's input, and have no
+    reader that runs after the sum.
     """
     operands = node.all_input_nodes
-    if len(operands) != 2 or len({str(each.meta["val"].shape) for each in operands}) > 1:
+    if len(operands) != 2 or node.kwargs or len({str(each.meta["val"].shape) for each in operands}) > 1:
         return None
     for source, other in (operands, operands[::-1]):
         made = source.all_input_nodes[0] if is_clamp_at_zero(source) else source
         once = len(source.users) == len(made.users) == 1
-        if not once or operator_of(made) != "conv" or traced.keys.get(source.name) not in points.group:
+        if not once or operator_of(made) != "conv" or traced.keys.get(made.name) not in points.weights:
             continue
         if other not in made.all_input_nodes and all(each is node or _precedes(each, node) for each in other.users):
             return source
@@ -121,7 +120,7 @@ def _added_in_kernel(node: fx.Node, traced: Traced, points: RoundingPoints) -> f
 
 
 def _precedes(node: fx.Node, later: fx.Node) -> bool:
-    """Return whether the later node depends on the other."""
+    """Return whether ``later`` depends on ``node``."""
     waiting, seen = [later], set[fx.Node]()
     while waiting:
         for source in waiting.pop().all_input_nodes:
