@@ -1,4 +1,4 @@
-"""Description of an image classifier inside its TFLite file, as MediaPipe Tasks, ML Kit and Android Studio read it.
+"""Description of an image classifier inside its TFLite file, as MediaPipe Tasks reads it.
 
 The metadata entry ``TFLITE_METADATA`` states input and output by TensorFlow Lite's metadata schema: color space,
 normalisation in raw units, range, and the file of labels, which is in a zip archive behind the flatbuffer. Runtimes
