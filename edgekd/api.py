@@ -3,7 +3,9 @@
 Each returns a frozen answer, and may be called from a script; the command line does nothing else. Heavy imports happen
 inside the functions, so importing this module loads neither torch nor a runtime.
 
-A path may be a str. ``events`` receives progress; left out, it is shown on stderr, and with `silent` it is not.
+A path may be a str, and a project a mapping of what its file would hold. ``changes`` replace fields of a project, by
+their path: ``{"search.finalists": 1, "recipe[0].distill.epochs": 3}``. ``events`` receives progress; left out, it is
+shown on stderr, and with `silent` it is not.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from edgekd.errors import MissingError, UnknownName, UsageError
 from edgekd.events import Events, SilentEvents, measuring
 from edgekd.measure.tables import export_table, import_tables
 from edgekd.measure.tables import list_tables as tables
+from edgekd.overrides import document_of
 from edgekd.progress import shown
 from edgekd.records import Digest, Shown
 from edgekd.running import RunAnswer, bundle_of, run_project, shortfall_of
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from edgekd.measure.prediction.predict import PredictReport
     from edgekd.profiling.record import ProfileReport
     from edgekd.search.replay import ReplayReport
+    from edgekd.store.comparison import ComparisonAnswer
 
 __all__ = [
     "RunAnswer",
@@ -60,6 +64,7 @@ __all__ = [
     "bench",
     "bench_devices",
     "check",
+    "compare",
     "compress",
     "devices",
     "distill",
@@ -88,6 +93,7 @@ __all__ = [
 
 
 AnyPath = str | PathLike[str]
+AnyProject = AnyPath | Mapping[str, Any]
 MemberT = TypeVar("MemberT", bound=Enum)
 
 silent = SilentEvents()
@@ -127,23 +133,31 @@ class ReportAnswer(Shown):
         return [shortened(self.report)]
 
 
-def check(project: AnyPath, *, target: AnyPath | None = None, events: Events | None = None) -> CheckAnswer:
+def check(
+    project: AnyProject,
+    *,
+    target: AnyPath | None = None,
+    changes: Mapping[str, Any] = {},
+    events: Events | None = None,
+) -> CheckAnswer:
     """Check a project, and show what a run would try. Trains and measures nothing; takes seconds.
 
     Raises ConfigurationError with every problem found, MissingError, and NothingFits where no network of the space can
     meet the target's size or memory.
     """
+    document = document_of(project, changes)
     with shown(events) as watched:
-        return check_project(Path(project), _name(target), watched)
+        return check_project(document, _name(target), watched)
 
 
 def search(
-    project: AnyPath,
+    project: AnyProject,
     *,
     target: AnyPath | None = None,
     run: AnyPath | None = None,
     budget: str | None = None,
     seed: int | None = None,
+    changes: Mapping[str, Any] = {},
     events: Events | None = None,
 ) -> RunAnswer:
     """Search a student for a target, measured in the loop, and certify it. Resumes where ``run`` was begun.
@@ -151,39 +165,44 @@ def search(
     Raises ConfigurationError, MissingError, Interrupted, and NothingFits where `check` would. If no candidate fits,
     that is an answer with exit code 5, not an error.
     """
+    document = document_of(project, changes)
     with shown(events) as watched:
-        return run_project("search", Path(project), _name(target), _path(run), budget, seed, watched)
+        return run_project("search", document, _name(target), _path(run), budget, seed, watched)
 
 
 def compress(
-    project: AnyPath,
+    project: AnyProject,
     *,
     target: AnyPath | None = None,
     run: AnyPath | None = None,
     budget: str | None = None,
     seed: int | None = None,
+    changes: Mapping[str, Any] = {},
     events: Events | None = None,
 ) -> RunAnswer:
     """Prune and quantize a user's own model as far as a target needs. Raises as `search` does."""
+    document = document_of(project, changes)
     with shown(events) as watched:
-        return run_project("compress", Path(project), _name(target), _path(run), budget, seed, watched)
+        return run_project("compress", document, _name(target), _path(run), budget, seed, watched)
 
 
 def distill(
-    project: AnyPath,
+    project: AnyProject,
     *,
     target: AnyPath | None = None,
     run: AnyPath | None = None,
     seed: int | None = None,
     explain: bool = False,
+    changes: Mapping[str, Any] = {},
     events: Events | None = None,
 ) -> RunAnswer:
     """Train one student, the one the project names, and certify it. Raises as `search` does.
 
     ``explain`` adds each loss's share in the training, and the student's agreement with its teacher.
     """
+    document = document_of(project, changes)
     with shown(events) as watched:
-        return run_project("distill", Path(project), _name(target), _path(run), None, seed, watched, explain)
+        return run_project("distill", document, _name(target), _path(run), None, seed, watched, explain)
 
 
 def replay(run: AnyPath) -> ReplayReport:
@@ -303,9 +322,19 @@ def report(run: AnyPath) -> ReportAnswer:
     return ReportAnswer(report=write_report(Path(run)))
 
 
-def runs(folder: AnyPath = "runs") -> RunsAnswer:
-    """Runs below a folder, newest first; a folder that can't be read is listed as damaged."""
-    return list_runs(Path(folder))
+def runs(folder: AnyPath | Sequence[AnyPath] = "runs") -> RunsAnswer:
+    """Runs below a folder or several, newest first; a folder that can't be read is listed as damaged."""
+    return list_runs(*_paths(folder))
+
+
+def compare(runs: Sequence[AnyPath]) -> ComparisonAnswer:
+    """Compare runs, or those below folders: certified figures side by side, and the fields in which they differ.
+
+    Raises UsageError on fewer than two runs, and ConfigurationError on a damaged one.
+    """
+    from edgekd.store.comparison import compare_runs
+
+    return compare_runs(_paths(runs))
 
 
 def trials(run: AnyPath) -> list[dict[str, str | float | None]]:

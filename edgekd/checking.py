@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
+from edgekd.documents import Document
 from edgekd.errors import ConfigurationError, NothingFits, Place, Problem
 from edgekd.events import Events
 from edgekd.ir.backends import formats_of
@@ -63,6 +64,7 @@ class CheckAnswer(Shown):
     finalist_s: float  # one whole recipe
     budget_s: float | None
     left_whole: tuple[LeftWhole, ...] = ()  # of a model that is pruned
+    whole: bool = True  # the file holds all of the project
 
     def lines(self) -> list[str]:
         """Format as text lines."""
@@ -84,7 +86,7 @@ class CheckAnswer(Shown):
                 share = self.finalist_s / self.budget_s
                 cut = ", or it is trained for fewer epochs" if share > 1 else ""
                 lines.append(f"caution    one finalist's training is {share:.0%} of it: raise search.budget{cut}")
-        return [*lines, f"next:      edgekd {self.command} {self.project}"]
+        return [*lines, f"next:      edgekd {self.command} {self.project if self.whole else 'with the same project'}"]
 
 
 def _by_backend(deployments: Sequence[Deployment]) -> str:
@@ -95,7 +97,7 @@ def _by_backend(deployments: Sequence[Deployment]) -> str:
     return ", ".join(f"{backend} ({', '.join(names)})" for backend, names in precisions.items())
 
 
-def check_project(project_file: Path, target: str | None, events: Events) -> CheckAnswer:
+def check_project(written: Path | Document, target: str | None, events: Events) -> CheckAnswer:
     """Check a project without training or measuring anything: seconds; the first time pictures are decoded too.
 
     The device is not opened, so a missing runtime or meter is reported by the run. Raises ConfigurationError with every
@@ -109,7 +111,7 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     from edgekd.search.recipe import images_of
     from edgekd.students.own import forget_models
 
-    project = read_project(project_file, target, notice=events.notice)
+    project = read_project(written, target, notice=events.notice)
     forget_models()
     for line in ready_data(project, events):
         events.line(line)
@@ -129,7 +131,8 @@ def check_project(project_file: Path, target: str | None, events: Events) -> Che
     if command != "distill" and isinstance(estimate, ShortTraining):
         candidate_s = images_of(estimate.shortened(project.recipe, count), count) / rate
     return CheckAnswer(
-        project=project_file,
+        project=project.document.path,
+        whole=project.document.whole,
         command=command,
         sizes=checked.sizes,
         teacher=project.teacher.name if project.teacher is not None else None,

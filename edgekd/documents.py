@@ -19,7 +19,19 @@ from ruamel.yaml.reader import ReaderError
 from edgekd.errors import ConfigurationError, Place, Problem, nearest_name, printable
 from edgekd.records import Record
 
-__all__ = ["Document", "Sourced", "Where", "dotted", "placed", "plain", "problems_of", "read_document", "validate"]
+__all__ = [
+    "Document",
+    "Sourced",
+    "Where",
+    "dotted",
+    "parsed",
+    "placed",
+    "plain",
+    "problems_of",
+    "read_document",
+    "require_sound",
+    "validate",
+]
 
 RecordT = TypeVar("RecordT", bound=Record)
 Where = Sequence[str | int]
@@ -56,14 +68,21 @@ class Sourced(Protocol):
 
 
 class Document(NamedTuple):
-    """Data of a file with the position of every key. ``lines`` are its source lines."""
+    """Data of a file with the position of every key. ``lines`` are its source lines.
+
+    ``changed`` are the paths of values that were replaced, ``whole`` is True where the file holds all of the data.
+    """
 
     path: Path
     data: Any
     lines: tuple[str, ...]
+    changed: tuple[tuple[str | int, ...], ...] = ()
+    whole: bool = True
 
     def place(self, where: Where) -> Place:
         """Position of a path in the file; the nearest enclosing position when it isn't written out."""
+        if any(tuple(where[: len(path)]) == path for path in self.changed):
+            return Place("--set", field=dotted(where))
         node, line, column, width = self.data, 0, 0, 1
         for part in where:
             position = _position(node, part)
@@ -98,13 +117,34 @@ def _excerpt(lines: Sequence[str], line: int) -> str:
 def read_document(path: Path) -> Document:
     """Read one YAML file. Raises ConfigurationError on a missing, unreadable, oversized or malformed one."""
     text = _read_text(path)
+    data = parsed(text, _shown(path))
+    if data is None:
+        raise ConfigurationError.one(
+            "is empty", "edgekd init writes a project and its target, edgekd targets new a target", Place(_shown(path))
+        )
+    if not isinstance(data, CommentedMap):
+        raise ConfigurationError.one("a mapping of fields is expected here", place=Place(_shown(path), 1))
+    document = Document(path, data, tuple(text.split("\n")))
+    require_sound(document)
+    return document
+
+
+def require_sound(document: Document) -> None:
+    """Check that JSON can hold every value. Raises ConfigurationError."""
+    problems = list(_oddities(document, document.data, ()))
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def parsed(text: str, file: str) -> Any:
+    """Parse YAML; ``file`` is where it came from, for messages. Raises ConfigurationError."""
     try:
         _refuse_what_multiplies(text)
-        data = YAML(typ="rt", pure=True).load(text)
+        return YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        place = Place(_shown(path), line, column, excerpt=_excerpt(text.replace("\t", " ").split("\n"), line))
+        place = Place(file, line, column, excerpt=_excerpt(text.replace("\t", " ").split("\n"), line))
         reason = str(error.problem or error.context).partition(" with value ")[0]
         said, remedy = next(((said, todo) for key, said, todo in _SLIPS if key in reason), (printable(reason), ""))
         raise ConfigurationError.one(f"is not valid YAML: {said}", remedy, place) from None
@@ -112,7 +152,7 @@ def read_document(path: Path) -> Document:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigurationError.one(
             f"is not valid YAML: the character {str(error.character)[:20]!r} can't stand in a text file",
-            place=Place(str(path), line),
+            place=Place(file, line),
         ) from None
     except (
         YAMLError,
@@ -127,18 +167,7 @@ def read_document(path: Path) -> Document:
     ) as error:
         # the parser raises all of these on hostile text; each is the file's fault
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigurationError.one(f"is not valid YAML: {printable(reason)}", place=Place(str(path))) from None
-    if data is None:
-        raise ConfigurationError.one(
-            "is empty", "edgekd init writes a project and its target, edgekd targets new a target", Place(_shown(path))
-        )
-    if not isinstance(data, CommentedMap):
-        raise ConfigurationError.one("a mapping of fields is expected here", place=Place(_shown(path), 1))
-    document = Document(path, data, tuple(text.split("\n")))
-    problems = list(_oddities(document, data, ()))
-    if problems:
-        raise ConfigurationError(problems)
-    return document
+        raise ConfigurationError.one(f"is not valid YAML: {printable(reason)}", place=Place(file)) from None
 
 
 def validate(document: Document, model: type[RecordT], data: Any = None) -> RecordT:

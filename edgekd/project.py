@@ -147,25 +147,31 @@ class Project:
     folder: Path
     device_folder: Path  # beside which the target's device is opened
     path: Path
+    document: Document
     resolved: Mapping[str, Any]
     accuracy: Any  # an AccuracyEstimate of edgekd.search, built from `search.accuracy`
     student: Mapping[str, Any]  # the family's own options, plain, to build it again in another process
 
+    @property
+    def written(self) -> Mapping[str, Any] | None:
+        """What a person wrote, where the file alone doesn't hold it."""
+        return None if self.document.whole else plain(self.document.data)
+
 
 def read_project(
-    path: Path,
+    written: Path | Document,
     target: str | None = None,
     *,
     budget: str | None = None,
     seed: int | None = None,
     notice: Callable[[str], object] | None = None,
 ) -> Project:
-    """Read ``project.yaml``. ``target``, ``budget`` and ``seed`` replace the file's values.
+    """Read a project. ``target``, ``budget`` and ``seed`` replace its values.
 
     ``notice`` gets one line the first time a folder's project names code to run. Raises ConfigurationError with every
     problem of every file, MissingError where only a package is missing, and UsageError on a budget that is no duration.
     """
-    document = read_document(path)
+    document = written if isinstance(written, Document) else read_document(written)
     reading = _Reading(document)
     data = document.data
     reading.sections()
@@ -206,6 +212,7 @@ def read_project(
         folder=document.path.resolve().parent,
         device_folder=reading.device_folder(target),
         path=document.path.resolve(),
+        document=document,
         resolved=resolved,
         accuracy=accuracy[1],
         student=_dump(family),
@@ -218,7 +225,7 @@ def blamed(project: Project, section: str) -> Iterator[None]:
     try:
         yield
     except ConfigurationError as error:
-        raise ConfigurationError(placed(error, read_document(project.path), (section,))) from error
+        raise ConfigurationError(placed(error, project.document, (section,))) from error
 
 
 def ready_data(project: Project, events: Events) -> Sequence[str]:

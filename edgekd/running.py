@@ -14,9 +14,11 @@ from pydantic import Field
 
 from edgekd.checking import Command, preflight, require_command, with_floor
 from edgekd.code_references import no_exit
+from edgekd.documents import Document
 from edgekd.errors import ConfigurationError, NothingFits, ParityFailed, Place, Unstable
 from edgekd.events import Events
 from edgekd.measure.conditions import busy_when_measured
+from edgekd.overrides import document_of
 from edgekd.records import Digest, Record, Shown, digest_json
 from edgekd.store.certificate import Certificate
 from edgekd.store.explanation import ExplanationRecord
@@ -100,7 +102,7 @@ class RunAnswer(Shown):
 @no_exit()
 def run_project(
     command: Command,
-    project_file: Path,
+    written: Path | Document,
     target: str | None,
     folder: Path | None,
     budget: str | None,
@@ -108,14 +110,14 @@ def run_project(
     events: Events,
     explaining: bool = False,
 ) -> RunAnswer:
-    """Run a project file to its certificate; a begun run is resumed. Raises as `edgekd.api.search` does.
+    """Run a project to its certificate; a begun run is resumed. Raises as `edgekd.api.search` does.
 
-    ``target``, ``budget`` and ``seed`` replace the file's values. ``folder``: the run's folder, new or begun.
+    ``target``, ``budget`` and ``seed`` replace the project's values. ``folder``: the run's folder, new or begun.
     """
     from edgekd.project import blamed, read_project, ready_data
 
     started = time.monotonic()
-    project = read_project(project_file, target, budget=budget, seed=seed, notice=events.notice)
+    project = read_project(written, target, budget=budget, seed=seed, notice=events.notice)
     require_command(command, project)
     if command != "distill":
         events.budget(float(project.search.budget), time.monotonic() - started)
@@ -261,6 +263,7 @@ def _open_run(command: Command, project: Project, folder: Path | None, fingerpri
         created=created.isoformat(timespec="seconds"),
         project=project.resolved,
         project_file=str(project.path),
+        written=project.written,
         target=project.target,
         task=project.task.spec,
         teacher=teacher.name if teacher else "none",
@@ -355,6 +358,14 @@ def _own_model(run: Run, project: Project) -> Student | None:
     return new_student(project.family, original.arch, project.task.spec, run.header.seed)
 
 
+def _again(run: Run) -> str:
+    """Command that goes on with a run."""
+    header = run.header
+    if header.written is not None:
+        return f"edgekd {header.command} with the same project and --run {run.folder}"
+    return f"edgekd {header.command} {header.project_file} --run {run.folder}"
+
+
 @no_exit()
 def bundle_of(run: Run, events: Events) -> Certificate:
     """Certificate of a finished run; its bundle is written if it doesn't exist yet. Raises ConfigurationError."""
@@ -374,10 +385,11 @@ def bundle_of(run: Run, events: Events) -> Certificate:
     if damaged:
         raise ConfigurationError.one(
             f"{', '.join(damaged)} is damaged or gone, and the bundle can't be made of it",
-            f"edgekd {run.header.command} {run.header.project_file} --run {run.folder} makes it again",
+            f"{_again(run)} makes it again",
             Place(str(run.folder)),
         )
-    project = read_project(Path(run.header.project_file), seed=run.header.seed)
+    file, written = Path(run.header.project_file), run.header.written
+    project = read_project(file if written is None else document_of(written, {}, file), seed=run.header.seed)
     changed = [
         what
         for what, same in {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from edgekd.cli.arguments import PROJECT, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, TARGET
 from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["check"]
@@ -13,7 +14,8 @@ __all__ = ["check"]
 @command("edgekd check project.yaml")
 @PROJECT
 @TARGET
-def check(output: CommandOutput, project: Path, target: str | None) -> None:
+@CHANGES
+def check(output: CommandOutput, project: Path, target: str | None, changes: dict[str, Any]) -> None:
     """See whether a project is in order, and what a run would try.
 
     Takes seconds; the first time it also decodes the pictures, whose size on the disk is shown before they are written.
@@ -23,5 +25,5 @@ def check(output: CommandOutput, project: Path, target: str | None) -> None:
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.check(project, target=target, events=events)
+        answer = api.check(project, target=target, changes=changes, events=events)
     output.answer(answer)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgekd.cli.arguments import PROJECT, RUN, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -16,6 +17,7 @@ __all__ = ["compress"]
 @command("edgekd compress project.yaml --target this-computer")
 @PROJECT
 @TARGET
+@CHANGES
 @RUN
 @click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
 @click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
@@ -23,6 +25,7 @@ def compress(
     output: CommandOutput,
     project: Path,
     target: str | None,
+    changes: dict[str, Any],
     run: Path | None,
     budget: str | None,
     seed: int | None,
@@ -31,5 +34,5 @@ def compress(
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.compress(project, target=target, run=run, budget=budget, seed=seed, events=events)
+        answer = api.compress(project, target=target, run=run, budget=budget, seed=seed, changes=changes, events=events)
     output.answer(answer)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgekd.cli.arguments import PROJECT, RUN, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -16,6 +17,7 @@ __all__ = ["distill"]
 @command("edgekd distill project.yaml --target this-computer")
 @PROJECT
 @TARGET
+@CHANGES
 @RUN
 @click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
 @click.option(
@@ -25,6 +27,7 @@ def distill(
     output: CommandOutput,
     project: Path,
     target: str | None,
+    changes: dict[str, Any],
     run: Path | None,
     seed: int | None,
     explain: bool,
@@ -34,5 +37,7 @@ def distill(
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.distill(project, target=target, run=run, seed=seed, explain=explain, events=events)
+        answer = api.distill(
+            project, target=target, run=run, seed=seed, explain=explain, changes=changes, events=events
+        )
     output.answer(answer)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgekd.cli.arguments import PROJECT, RUN, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -16,6 +17,7 @@ __all__ = ["search"]
 @command("edgekd search project.yaml --target this-computer")
 @PROJECT
 @TARGET
+@CHANGES
 @RUN
 @click.option("--budget", help="Time to spend, for example '10 min'.", show_default="the project's")
 @click.option("--seed", type=SEED, help="Seed of all random choices.", show_default="the project's")
@@ -24,6 +26,7 @@ def search(
     output: CommandOutput,
     project: Path,
     target: str | None,
+    changes: dict[str, Any],
     run: Path | None,
     budget: str | None,
     seed: int | None,
@@ -39,7 +42,7 @@ def search(
         output.answer(api.replay(replay))
         return
     with output.watching() as events:
-        answer = api.search(project, target=target, run=run, budget=budget, seed=seed, events=events)
+        answer = api.search(project, target=target, run=run, budget=budget, seed=seed, changes=changes, events=events)
     output.answer(answer)
 
 
@@ -48,6 +51,7 @@ def _only_replay(context: click.Context) -> None:
     from edgekd.errors import UsageError
 
     names = {"project": "PROJECT", "target": "--target", "run": "--run", "budget": "--budget", "seed": "--seed"}
+    names |= {"changes": "--set"}
     given = [
         shown
         for name, shown in names.items()

@@ -101,6 +101,7 @@ class RunHeader(Filed):
     created: str  # ISO 8601, UTC
     project: Mapping[str, Any]  # the project file, resolved
     project_file: str
+    written: Mapping[str, Any] | None = None  # the project as it was given, where the file alone doesn't hold it
     target: Target
     task: TaskSpec
     teacher: str

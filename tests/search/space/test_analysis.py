@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from edgekd.errors import Interrupted
 from edgekd.events import SilentEvents
 from edgekd.ir.features import StaticFeatures
 from edgekd.ir.space import Arch, Axis, Space
@@ -36,6 +39,21 @@ def test_a_small_space_is_looked_at_whole() -> None:
     record = analyse_space(space(3), analyser, 64, 0, SilentEvents())
     assert record.indices == tuple(range(64))
     assert [analyser.archs[place - 1] for place in depths(record)] == list(space(3))
+
+
+def test_counting_says_how_far_it_is_and_stops_when_it_is_asked_to() -> None:
+    class Watching(SilentEvents):
+        def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+            reported.append((stage, done, total))
+
+        def stop(self) -> bool:
+            return len(reported) == 3
+
+    analyser, reported = Counted(), list[tuple[str, int, int]]()
+    with pytest.raises(Interrupted):
+        analyse_space(space(3), analyser, 64, 0, Watching())
+    assert reported == [("filters", 0, 64), ("filters", 16, 64), ("filters", 32, 64)]
+    assert len(analyser.archs) == 48
 
 
 def test_of_a_space_beyond_64_bits_a_part_and_both_ends() -> None:
