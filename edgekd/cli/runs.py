@@ -6,15 +6,20 @@ from pathlib import Path
 
 import click
 
+from edgekd.cli.names import complete_run
 from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["runs"]
 
 
-@command("edgekd runs")
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"), metavar="[FOLDER=runs]")
-def runs(output: CommandOutput, folder: Path) -> None:
-    """List the runs below a folder, the newest first."""
+@command("edgekd runs --compare runs/a runs/b")
+@click.argument(
+    "folders", nargs=-1, type=click.Path(path_type=Path), shell_complete=complete_run, metavar="[FOLDER=runs]..."
+)
+@click.option("--compare", is_flag=True, help="Show what they certified side by side, and how their projects differ.")
+def runs(output: CommandOutput, folders: tuple[Path, ...], compare: bool) -> None:
+    """List the runs below folders, the newest first, or compare them."""
     from edgekd import api
 
-    output.answer(api.runs(folder))
+    wanted = folders or (Path("runs"),)
+    output.answer(api.compare(wanted) if compare else api.runs(wanted))

@@ -69,10 +69,10 @@ def trial_rows(run: Run) -> list[dict[str, str | float | None]]:
     return rows
 
 
-def list_runs(folder: Path) -> RunsAnswer:
-    """Runs below a folder, newest first; a folder that can't be read is listed as damaged."""
+def list_runs(*folders: Path) -> RunsAnswer:
+    """Runs below folders, newest first; a folder that can't be read is listed as damaged."""
     found = []
-    for place in run_folders(folder):
+    for place in dict.fromkeys(place for folder in folders for place in run_folders(folder)):
         try:
             run = Run.open(place)
             outcome = run.outcome()
