@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from edgekd.bundle.front_matter import front_matter
 from edgekd.measure.conditions import busy_when_measured
 from edgekd.store.certificate import Certificate, OtherFormat
 from edgekd.targets.verdict import Answer
 from edgekd.tasks._protocol import TaskSpec
 
 __all__ = ["card_text"]
+
+_MOST_LABELS = 20
 
 
 def card_text(certificate: Certificate) -> str:
@@ -17,8 +20,10 @@ def card_text(certificate: Certificate) -> str:
     extensions = ", ".join(fingerprint.extensions) or "none listed"
     shape, axes = " x ".join(map(str, task.input.shape)), task.input.axes
     scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
+    title = f"{task.name}: {c.candidate.family} for {c.target.name}"
     lines = [
-        f"# {task.name}: {c.candidate.family} for {c.target.name}",
+        *front_matter(task, title, c.format, precision, c.accuracy.value, scored),
+        f"# {title}",
         "",
         c.summary() + ("" if c.certified else f" . **not certified**: {c.shortfall()}"),
         *(line for caution in c.cautions for line in ("", f"**Caution**: {caution}.")),
@@ -26,6 +31,7 @@ def card_text(certificate: Certificate) -> str:
         "| what | value |",
         "|---|---|",
         f"| task | {task.kind}, {_asked(task)}, input {shape} ({axes}) |",
+        *([f"| labels | {labels} |"] if (labels := _labels(task)) else []),
         f"| student | {c.candidate.family}{f': {c.candidate.arch}' if c.candidate.arch.choices else ''} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",
         *([f"| computed in float | {c.in_float} |"] if c.in_float else []),
@@ -84,6 +90,16 @@ def _asked(task: TaskSpec) -> str:
     return ", ".join(
         f"{head.name} ({head.kind}, {head.classes} {called.get(head.kind, 'classes')})" for head in task.heads
     )
+
+
+def _labels(task: TaskSpec) -> str:
+    """Names of the classes, in the order of the answer, as far as they are known."""
+    named = [", ".join(head.labels[:_MOST_LABELS]) + _more(head.labels) for head in task.heads if head.labels]
+    return "; ".join(label.replace("|", r"\|").replace("\n", " ") for label in named)
+
+
+def _more(labels: tuple[str, ...]) -> str:
+    return f" and {len(labels) - _MOST_LABELS} more: see `preprocess.json`" if len(labels) > _MOST_LABELS else ""
 
 
 def _answers(other: OtherFormat) -> str:

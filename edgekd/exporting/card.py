@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgekd.bundle.front_matter import front_matter
 from edgekd.export._protocol import ExportOptions
 from edgekd.exporting.answer import ExportedFile
 from edgekd.exporting.data import ModelTask
@@ -17,8 +18,11 @@ def card_text(
     """Markdown of the card. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
     shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
     axes, dtype = task.spec.input.axes, options.dtype(task.spec.input)
+    title, accuracy = f"{given.called}: {row.format.value}, {precision.value}", row.accuracy if task.kind else None
+    scored = f"{len(task.split('test'))} samples of {task.where}" if accuracy is not None else ""
     lines = [
-        f"# {given.called}: {row.format.value}, {precision.value}",
+        *front_matter(task.spec, title, row.format, precision, accuracy, scored),
+        f"# {title}",
         "",
         "| what | value |",
         "|---|---|",
