@@ -56,7 +56,7 @@ def _replace(data: Any, name: str, value: Any) -> tuple[str | int, ...]:
     """Replace a field, and make the mappings around it that are missing. Return its path."""
     if not _FIELD.fullmatch(name):
         raise UsageError(f"`{name}` is no field's path", "for example search.budget, or recipe[0].distill.epochs")
-    where = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(name))
+    where = tuple(int(step) if step.isdecimal() else step for step in _STEP.findall(name))
     node = data
     for index, part in enumerate(where):
         _require(node, part, where[:index], name)
@@ -77,7 +77,7 @@ def _require(node: Any, part: str | int, at: Where, name: str) -> None:
     if isinstance(part, int) and isinstance(node, list) and part < len(node):
         return
     if isinstance(node, list):
-        found, remedy = f"a list of {len(node)}", f"its first is {dotted((*at, 0))}"
+        found, remedy = f"a list of {len(node)}", f"its first would be {dotted((*at, 0))}"
     elif isinstance(node, dict):
         found, remedy = "no list", f"its fields: {', '.join(map(str, node))}"
     else:

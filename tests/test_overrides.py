@@ -84,7 +84,7 @@ def test_a_mistake_in_a_replaced_field_is_placed_there(file: Path) -> None:
         ("search.budget", "--set search.budget: FIELD=VALUE is expected"),
         ("=3", "--set =3: FIELD=VALUE is expected"),
         ("a..b=3", "--set a..b=3: FIELD=VALUE is expected"),
-        ("recipe[2].distill.epochs=3", "recipe is a list of 2\n  its first is recipe[0]"),
+        ("recipe[2].distill.epochs=3", "recipe is a list of 2\n  its first would be recipe[0]"),
         ("recipe.distill.epochs=3", "recipe is a list of 2"),
         ("task[0]=3", "task is no list\n  its fields: kind"),
         ("recipe[1].train=3", "recipe[1] is `quantize`\n  set recipe[1] as a whole"),

@@ -52,12 +52,17 @@ class ComparisonAnswer(Shown):
         width = max(_NARROWEST, (columns() - label) // len(self.runs) - _GAP)
         names = [shortened(run) for run in self.runs]
         brief = brief_names(names, width)
-        lines = _row("", [brief[name] for name in names], label, width)
-        for row in self.results:
-            lines += _row(row.what, row.cells, label, width)
-        lines += ["", "different in their projects:" if self.settings else "their projects are the same"]
-        for row in self.settings:
-            lines += _row(row.what, row.cells, label, width)
+        beside = max(1, (columns() - label) // (width + _GAP))
+        lines = []
+        for start in range(0, len(names), beside):  # more runs than fit side by side go on below
+            part = slice(start, start + beside)
+            lines += ["", *_row("", [brief[name] for name in names[part]], label, width)]
+            for row in self.results:
+                lines += _row(row.what, row.cells[part], label, width)
+            lines += ["", "asked for differently:" if self.settings else "the same was asked for"]
+            for row in self.settings:
+                lines += _row(row.what, row.cells[part], label, width)
+        lines = lines[1:]
         lines += ["", *(f"note       {note}" for note in self.notes)] if self.notes else []
         return [*lines, *([f"next:      {self.next}"] if self.next else [])]
 
@@ -93,8 +98,8 @@ class _Compared:
         """Everything that was asked for, by its path; versions and the device with it."""
         header = self.run.header
         asked = {**header.project, "command": header.command, "versions": dict(header.versions)}
-        asked["search"] = {**asked.get("search", {}), "seed": header.seed, "budget": header.budget_s}
         asked |= {"target": header.target.model_dump(mode="json"), "device": header.fingerprint.cpu}
+        asked |= {"data": header.task.data[:12], "teacher's content": header.teacher_digest[:12]}
         return dict(_flat(asked, ""))
 
 
@@ -103,7 +108,11 @@ def compare_runs(folders: Sequence[Path]) -> ComparisonAnswer:
 
     Raises UsageError on fewer than two runs, ConfigurationError on a damaged one.
     """
-    found = list(dict.fromkeys(path for folder in folders for path in sorted(run_folders(folder))))
+    below = {folder: sorted(run_folders(folder)) for folder in folders}
+    empty = [str(folder) for folder, inside in below.items() if not inside]
+    if empty:
+        raise UsageError(f"no run in {', '.join(empty)}", "edgekd runs lists what is there")
+    found = list({path.resolve(): path for inside in below.values() for path in inside}.values())
     if len(found) < 2:
         named = ", ".join(map(str, folders))
         raise UsageError(f"fewer than two runs below {named}: nothing to compare", "edgekd runs lists what is there")
@@ -119,8 +128,15 @@ def compare_runs(folders: Sequence[Path]) -> ComparisonAnswer:
             ComparisonRow(what=name, cells=tuple(_text(one.get(name)) for one in settings)) for name in differ
         ),
         notes=tuple(_notes(certified)),
-        next=f"edgekd bench {' '.join(map(shortened, models))}" if len(models) > 1 else "",
+        next=f"edgekd bench {' '.join(map(shortened, models))}{_as_timed(certified)}" if len(models) > 1 else "",
     )
+
+
+def _as_timed(certificates: Sequence[Certificate]) -> str:
+    """Options of `edgekd bench` for the device and threads of these certificates, where they are the same."""
+    devices, threads = {c.target.device for c in certificates}, {c.target.threads for c in certificates}
+    device = f" --device {devices.pop()}" if len(devices) == 1 and devices != {"this-computer"} else ""
+    return device + (f" --threads {threads.pop()}" if len(threads) == 1 and threads != {1} else "")
 
 
 def _opened(folder: Path) -> _Compared:
@@ -132,7 +148,7 @@ def _results(runs: Sequence[_Compared]) -> Iterator[ComparisonRow]:
     def row(what: str, of: Callable[[Certificate], str]) -> ComparisonRow:
         return ComparisonRow(what=what, cells=tuple(of(c.certificate) if c.certificate else _NONE for c in runs))
 
-    yield ComparisonRow(what="", cells=tuple(each.state for each in runs))
+    yield ComparisonRow(what="state", cells=tuple(each.state for each in runs))
     yield row("student", lambda c: f"{c.candidate.family} {c.candidate.arch}".strip())
     yield row("deployed", lambda c: f"{c.backend} {c.candidate.plan.precision.value}")
     scored = [each.certificate.accuracy if each.certificate else None for each in runs]
@@ -194,7 +210,7 @@ def _notes(certificates: Sequence[Certificate]) -> Iterator[str]:
 
 
 def _flat(value: Any, at: str) -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings and lists, by the path that `--set` takes."""
+    """Leaves of nested mappings and lists, by their path."""
     if isinstance(value, Mapping) and value:
         for key, inside in value.items():
             yield from _flat(inside, f"{at}.{key}" if at else str(key))
@@ -206,7 +222,7 @@ def _flat(value: Any, at: str) -> Iterator[tuple[str, Any]]:
 
 
 def _differs(name: str, settings: Sequence[Mapping[str, Any]]) -> bool:
-    return len({canonical_json(one[name]) if name in one else None for one in settings}) > 1
+    return len({canonical_json(one.get(name)) for one in settings}) > 1
 
 
 def _text(value: Any) -> str:

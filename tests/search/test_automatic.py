@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from edgekd.documents import Document
 from edgekd.errors import ConfigurationError, Diverged, Interrupted
 from edgekd.events import SilentEvents
 from edgekd.project import Project
@@ -30,7 +31,8 @@ def project(task, teacher, tmp_path):
     family = ResNet.model_validate({"space": {"width": [8, 24], "depth": [1, 1]}, "stages": 2})
     return Project(
         task=task, teacher=teacher, family=family, target=None, recipe=(Auto(), STAGE), search=None, export=None,
-        folder=tmp_path, device_folder=tmp_path, path=tmp_path, resolved={}, accuracy=None, student={},
+        folder=tmp_path, device_folder=tmp_path, path=tmp_path, document=Document(tmp_path, {}, ()),
+        resolved={}, accuracy=None, student={},
     )  # fmt: skip
 
 

@@ -71,16 +71,18 @@ def row(answer: ComparisonAnswer, what: str) -> ComparisonRow:
     return next(row for row in (*answer.results, *answer.settings) if row.what == what)
 
 
-def project(epochs: int) -> dict[str, object]:
-    return {"schema": "edgekd.project/1", "recipe": [{"distill": {"epochs": epochs}}], "teacher": None}
+def project(epochs: int, seed: int) -> dict[str, object]:
+    recipe, search = [{"distill": {"epochs": epochs}}], {"seed": seed}
+    return {"schema": "edgekd.project/1", "recipe": recipe, "search": search, "teacher": None}
 
 
 def test_what_two_runs_certified_stands_side_by_side(
     header: RunHeader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    begun(tmp_path / "runs" / "a", header.but(project=project(3)), 0.9, 100.0)
-    begun(tmp_path / "runs" / "b", header.but(project=project(30), seed=8), 0.95, 120.0)
+    monkeypatch.setenv("COLUMNS", "80")
+    begun(tmp_path / "runs" / "a", header.but(project=project(3, 7)), 0.9, 100.0)
+    begun(tmp_path / "runs" / "b", header.but(project=project(30, 8), seed=8), 0.95, 120.0)
     answer = compare_runs([Path("runs")])
     assert [run.name for run in answer.runs] == ["a", "b"]
     assert row(answer, "accuracy, test").values == (0.9, 0.95)
@@ -116,7 +118,27 @@ def test_a_run_without_a_certificate_has_its_state(header: RunHeader, tmp_path: 
     assert row(answer, "latency.p95").cells[1:] == ("-", "-")
     assert row(answer, "latency.p95").values == (100.0, None, None)
     assert answer.next == ""
-    assert "their projects are the same" in answer.lines()
+    assert "the same was asked for" in answer.lines()
+
+
+def test_more_runs_than_fit_side_by_side_go_on_below(
+    header: RunHeader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folders = [begun(tmp_path / f"run-{index}", header, 0.9) for index in range(7)]
+    lines = compare_runs(folders).lines()
+    assert max(len(line) for line in lines if not line.startswith(("next:", "note"))) <= 80
+    assert sum(line.count("90.00%") for line in lines) == 7
+
+
+def test_a_folder_without_a_run_is_named_and_a_run_is_not_compared_with_itself(
+    header: RunHeader, tmp_path: Path
+) -> None:
+    one = begun(tmp_path / "a", header, 0.9)
+    with pytest.raises(UsageError, match=r"no run in .*typo"):
+        compare_runs([one, tmp_path / "typo"])
+    with pytest.raises(UsageError, match="fewer than two"):
+        compare_runs([one, tmp_path / "a" / ".." / "a"])
 
 
 def test_one_run_is_no_comparison(header: RunHeader, tmp_path: Path) -> None:
