@@ -86,7 +86,8 @@ class CheckAnswer(Shown):
                 share = self.finalist_s / self.budget_s
                 cut = ", or it is trained for fewer epochs" if share > 1 else ""
                 lines.append(f"caution    one finalist's training is {share:.0%} of it: raise search.budget{cut}")
-        return [*lines, f"next:      edgekd {self.command} {self.project if self.whole else 'with the same project'}"]
+        how = f"edgekd {self.command} {self.project}" if self.whole else f"the same arguments to `{self.command}`"
+        return [*lines, f"next:      {how}"]
 
 
 def _by_backend(deployments: Sequence[Deployment]) -> str:

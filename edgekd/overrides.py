@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgekd.documents import Document, Where, dotted, parsed, plain, read_document, require_sound
 from edgekd.errors import ConfigurationError, Place, UsageError
@@ -91,6 +94,10 @@ def _written(value: Any, where: tuple[str | int, ...]) -> Any:
         return {key: _written(inside, (*where, key)) for key, inside in value.items()}
     if isinstance(value, list | tuple):
         return [_written(inside, (*where, index)) for index, inside in enumerate(value)]
+    if isinstance(value, Enum):
+        return _written(value.value, where)
+    if isinstance(value, np.generic):
+        return _written(value.item(), where)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, os.PathLike):

@@ -362,7 +362,7 @@ def _again(run: Run) -> str:
     """Command that goes on with a run."""
     header = run.header
     if header.written is not None:
-        return f"edgekd {header.command} with the same project and --run {run.folder}"
+        return f"`{header.command}` with the arguments that it had, and the run {run.folder},"
     return f"edgekd {header.command} {header.project_file} --run {run.folder}"
 
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from edgekd.errors import ConfigurationError, UsageError
+from edgekd.ir.numerics import Precision
 from edgekd.overrides import document_of, parsed_change
 from edgekd.project import Project, read_project
 
@@ -121,11 +123,14 @@ def test_a_mapping_with_mistakes_is_reported_as_a_file_is(field: Any, value: Any
 
 def test_paths_and_tuples_of_python_are_taken(tmp_path: Path) -> None:
     given = mapping()
-    given["student"]["space"] = {"width": (8, 32), "depth": (1, 2)}
+    given["student"]["space"] = {"width": (np.int64(8), 32), "depth": (1, 2)}
+    given["recipe"][1] = {"quantize": {"precision": Precision.DYNAMIC_INT8}}
     given["task"] = {"kind": "image-classification", "data": tmp_path / "no.npz"}
     with pytest.raises(ConfigurationError, match=r"no\.npz"):
         read_project(document_of(given, {})).task.spec  # noqa: B018  # reads the file
-    assert read_project(document_of({**mapping(), "student": given["student"]}, {})).resolved["student"]["space"]
+    taken = read_project(document_of({**mapping(), **{part: given[part] for part in ("student", "recipe")}}, {}))
+    assert taken.resolved["student"]["space"]["width"] == [8, 32]
+    assert taken.resolved["recipe"][1]["quantize"]["precision"] == "dynamic-int8"
 
 
 def test_the_given_mapping_is_left_alone() -> None:

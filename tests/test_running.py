@@ -10,6 +10,7 @@ import pytest
 from edgekd.checking import with_floor
 from edgekd.errors import ConfigurationError
 from edgekd.events import SilentEvents
+from edgekd.overrides import document_of
 from edgekd.project import read_project
 from edgekd.records import digest_json
 from edgekd.running import bundle_of
@@ -68,14 +69,19 @@ def test_a_space_without_the_whole_model_says_how_to_have_it(own_model: Path) ->
     assert "Put 1.0 among its ratios" in line
 
 
-def test_weights_that_changed_since_are_not_certified(own_model: Path, tmp_path: Path) -> None:
-    project = read_project(own_model / "project.yaml")
+@pytest.mark.parametrize("given", [False, True])
+def test_weights_that_changed_since_are_not_certified(own_model: Path, tmp_path: Path, given: bool) -> None:
+    file = own_model / "project.yaml"
+    project = read_project(document_of(file, {"search.finalists": 1}) if given else file)
+    if given:  # what was given is read from the run: the file isn't needed
+        file.unlink()
     header = RunHeader(
         id="run",
         command="compress",
         created="2026-01-01T00:00:00+00:00",
         project=project.resolved,
         project_file=str(project.path),
+        written=project.written,
         target=project.target,
         task=project.task.spec,
         teacher="none",

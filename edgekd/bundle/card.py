@@ -20,10 +20,9 @@ def card_text(certificate: Certificate) -> str:
     extensions = ", ".join(fingerprint.extensions) or "none listed"
     shape, axes = " x ".join(map(str, task.input.shape)), task.input.axes
     scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
-    title = f"{task.name}: {c.candidate.family} for {c.target.name}"
     lines = [
-        *front_matter(task, title, c.format, precision, c.accuracy.value, scored),
-        f"# {title}",
+        *front_matter(task, c.format, precision),
+        f"# {task.name}: {c.candidate.family} for {c.target.name}",
         "",
         c.summary() + ("" if c.certified else f" . **not certified**: {c.shortfall()}"),
         *(line for caution in c.cautions for line in ("", f"**Caution**: {caution}.")),

@@ -1,15 +1,10 @@
-"""Front matter of a model card: the YAML block by which the Hugging Face Hub files, filters and lists a model.
+"""Front matter of a model card: the YAML block by which the Hugging Face Hub files and filters a model.
 
 Fields: https://huggingface.co/docs/hub/model-cards (model card metadata). ``license``, ``base_model`` and ``datasets``
-are left out: they are facts about a person's model and data that edgekd doesn't know.
+are left out: edgekd doesn't know them. So is ``model-index``, whose results name a data set of the Hub.
 """
 
 from __future__ import annotations
-
-from io import StringIO
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from edgekd.artefacts import Format
 from edgekd.ir.numerics import Precision
@@ -18,32 +13,15 @@ from edgekd.tasks._protocol import TaskSpec
 __all__ = ["front_matter"]
 
 _PIPELINES = {"detection": "object-detection", "segmentation": "image-segmentation"}
-_METRICS = {"top1": "accuracy"}  # the Hub's name of a metric, where it is another
 
 
-def front_matter(
-    task: TaskSpec, title: str, form: Format, precision: Precision, accuracy: float | None, scored: str
-) -> list[str]:
-    """Lines of the block. ``title`` names the model, ``scored`` says what ``accuracy`` (0 to 1) was scored on.
-
-    ``accuracy`` None: it was not scored, and no result is listed.
-    """
+def front_matter(task: TaskSpec, form: Format, precision: Precision) -> list[str]:
+    """Lines of the block, an empty one behind it."""
     pipeline = _pipeline(task)
-    fields: dict[str, Any] = {"library_name": form.value, "tags": ["edgekd", form.value, precision.value]}
-    if pipeline:
-        fields["pipeline_tag"] = pipeline
-    if accuracy is not None:
-        metric = _METRICS.get(task.metric.name, task.metric.name)
-        result = {
-            "task": {"type": pipeline or task.kind},
-            "dataset": {"name": task.name, "type": task.name},
-            "metrics": [{"type": metric, "value": round(accuracy, 6), "name": f"{task.metric.name}, {scored}"}],
-        }
-        fields |= {"metrics": [metric], "model-index": [{"name": title, "results": [result]}]}
-    yaml, text = YAML(pure=True), StringIO()
-    yaml.width = 1_000
-    yaml.dump(fields, text)
-    return ["---", *text.getvalue().splitlines(), "---", ""]
+    tags = ", ".join(("edgekd", form.value, precision.value))
+    lines = [f"library_name: {form.value}", f"tags: [{tags}]", *([f"pipeline_tag: {pipeline}"] if pipeline else [])]
+    lines += ["metrics: [accuracy]"] if task.metric.name == "top1" else []
+    return ["---", *lines, "---", ""]
 
 
 def _pipeline(task: TaskSpec) -> str:

@@ -9,14 +9,15 @@ import click
 
 from edgekd.cli.names import complete_target
 
-__all__ = ["CHANGES", "PROJECT", "RUN", "TARGET"]
+__all__ = ["CHANGES", "PROJECT", "RUN", "TARGET", "changes_of"]
 
 PROJECT = click.argument(
     "project", type=click.Path(path_type=Path), default=Path("project.yaml"), metavar="[PROJECT=project.yaml]"
 )
 
 
-def _changes(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+def changes_of(given: tuple[str, ...]) -> dict[str, Any]:
+    """Changes of `--set`, for the API. Raises UsageError and ConfigurationError."""
     from edgekd.overrides import parsed_change
 
     return dict(map(parsed_change, given))
@@ -26,7 +27,6 @@ CHANGES = click.option(
     "--set",
     "changes",
     multiple=True,
-    callback=_changes,
     metavar="FIELD=VALUE",
     help="Replace a field of the project for this run, for example search.finalists=1 or 'recipe[0].distill.epochs=5'.",
 )

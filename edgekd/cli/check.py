@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from edgekd.cli.arguments import CHANGES, PROJECT, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, TARGET, changes_of
 from edgekd.cli.terminal.output import CommandOutput, command
 
 __all__ = ["check"]
@@ -15,7 +14,7 @@ __all__ = ["check"]
 @PROJECT
 @TARGET
 @CHANGES
-def check(output: CommandOutput, project: Path, target: str | None, changes: dict[str, Any]) -> None:
+def check(output: CommandOutput, project: Path, target: str | None, changes: tuple[str, ...]) -> None:
     """See whether a project is in order, and what a run would try.
 
     Takes seconds; the first time it also decodes the pictures, whose size on the disk is shown before they are written.
@@ -25,5 +24,5 @@ def check(output: CommandOutput, project: Path, target: str | None, changes: dic
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.check(project, target=target, changes=changes, events=events)
+        answer = api.check(project, target=target, changes=changes_of(changes), events=events)
     output.answer(answer)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET, changes_of
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -25,7 +24,7 @@ def compress(
     output: CommandOutput,
     project: Path,
     target: str | None,
-    changes: dict[str, Any],
+    changes: tuple[str, ...],
     run: Path | None,
     budget: str | None,
     seed: int | None,
@@ -34,5 +33,7 @@ def compress(
     from edgekd import api
 
     with output.watching() as events:
-        answer = api.compress(project, target=target, run=run, budget=budget, seed=seed, changes=changes, events=events)
+        answer = api.compress(
+            project, target=target, run=run, budget=budget, seed=seed, changes=changes_of(changes), events=events
+        )
     output.answer(answer)

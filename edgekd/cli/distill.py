@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET, changes_of
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -27,7 +26,7 @@ def distill(
     output: CommandOutput,
     project: Path,
     target: str | None,
-    changes: dict[str, Any],
+    changes: tuple[str, ...],
     run: Path | None,
     seed: int | None,
     explain: bool,
@@ -38,6 +37,6 @@ def distill(
 
     with output.watching() as events:
         answer = api.distill(
-            project, target=target, run=run, seed=seed, explain=explain, changes=changes, events=events
+            project, target=target, run=run, seed=seed, explain=explain, changes=changes_of(changes), events=events
         )
     output.answer(answer)

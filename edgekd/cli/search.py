@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET
+from edgekd.cli.arguments import CHANGES, PROJECT, RUN, TARGET, changes_of
 from edgekd.cli.numbers import SEED
 from edgekd.cli.terminal.output import CommandOutput, command
 
@@ -26,7 +25,7 @@ def search(
     output: CommandOutput,
     project: Path,
     target: str | None,
-    changes: dict[str, Any],
+    changes: tuple[str, ...],
     run: Path | None,
     budget: str | None,
     seed: int | None,
@@ -42,7 +41,9 @@ def search(
         output.answer(api.replay(replay))
         return
     with output.watching() as events:
-        answer = api.search(project, target=target, run=run, budget=budget, seed=seed, changes=changes, events=events)
+        answer = api.search(
+            project, target=target, run=run, budget=budget, seed=seed, changes=changes_of(changes), events=events
+        )
     output.answer(answer)
 
 

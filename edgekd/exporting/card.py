@@ -18,11 +18,9 @@ def card_text(
     """Markdown of the card. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
     shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
     axes, dtype = task.spec.input.axes, options.dtype(task.spec.input)
-    title, accuracy = f"{given.called}: {row.format.value}, {precision.value}", row.accuracy if task.kind else None
-    scored = f"{len(task.split('test'))} samples of {task.where}" if accuracy is not None else ""
     lines = [
-        *front_matter(task.spec, title, row.format, precision, accuracy, scored),
-        f"# {title}",
+        *front_matter(task.spec, row.format, precision),
+        f"# {given.called}: {row.format.value}, {precision.value}",
         "",
         "| what | value |",
         "|---|---|",

@@ -111,11 +111,11 @@ def compare_runs(folders: Sequence[Path]) -> ComparisonAnswer:
     below = {folder: sorted(run_folders(folder)) for folder in folders}
     empty = [str(folder) for folder, inside in below.items() if not inside]
     if empty:
-        raise UsageError(f"no run in {', '.join(empty)}", "edgekd runs lists what is there")
+        raise UsageError(f"no run in {', '.join(empty)}", "see the runs with: edgekd runs")
     found = list({path.resolve(): path for inside in below.values() for path in inside}.values())
     if len(found) < 2:
         named = ", ".join(map(str, folders))
-        raise UsageError(f"fewer than two runs below {named}: nothing to compare", "edgekd runs lists what is there")
+        raise UsageError(f"fewer than two runs below {named}: nothing to compare", "see the runs with: edgekd runs")
     runs = [_opened(folder) for folder in found]
     settings = [each.settings for each in runs]
     differ = [name for name in dict.fromkeys(key for one in settings for key in one) if _differs(name, settings)]

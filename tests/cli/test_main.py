@@ -87,13 +87,28 @@ def test_a_number_is_refused_in_plain_words(words: list[str], said: str, capsys:
 
 
 @pytest.mark.parametrize(
-    "words", [["project.yaml"], ["--target", "x"], ["--budget", "5 min"], ["--seed", "1"], ["--run", "r"]]
+    "words",
+    [["project.yaml"], ["--target", "x"], ["--budget", "5 min"], ["--seed", "1"], ["--run", "r"], ["--set", "a=1"]],
 )
 def test_a_replay_takes_nothing_else(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", *words, "--replay", "runs/a"]) == 2
     said = capsys.readouterr().err
     assert f"takes no {'PROJECT' if words == ['project.yaml'] else words[0]}" in said
     assert "edgekd search --replay runs/a" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["check", "--set", "search.seed={"], 3, "--set search.seed"),
+        (["runs", "--compare", "none"], 2, "no run in none"),
+    ],
+)
+def test_a_mistake_in_an_options_value_is_answered_in_json(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--format", "json"]) == code
+    assert said in json.dumps(json.loads(capsys.readouterr().out))
 
 
 @pytest.mark.parametrize("terminal", [True, False])
