@@ -82,7 +82,7 @@ class Document(NamedTuple):
     def place(self, where: Where) -> Place:
         """Position of a path in the file; the nearest enclosing position when it isn't written out."""
         if any(tuple(where[: len(path)]) == path for path in self.changed):
-            return Place("--set", field=dotted(where))
+            return Place("change", field=dotted(where))
         node, line, column, width = self.data, 0, 0, 1
         for part in where:
             position = _position(node, part)

@@ -22,7 +22,7 @@ __all__ = ["document_of", "parsed_change"]
 
 _FIELD = re.compile(r"[^.\[\]]+(\[\d+\])*(\.[^.\[\]]+(\[\d+\])*)*")
 _STEP = re.compile(r"[^.\[\]]+")
-_GIVEN = "project"  # where messages place a project that is no file
+_GIVEN = "<mapping>"  # where messages place a project that is no file
 
 
 def document_of(
@@ -85,7 +85,7 @@ def _require(node: Any, part: str | int, at: Where, name: str) -> None:
         found, remedy = "no list", f"its fields: {', '.join(map(str, node))}"
     else:
         found, remedy = "not there" if node is None else f"`{node}`", f"set {dotted(at)} as a whole"
-    raise UsageError(f"--set {name}: {dotted(at) or 'the project'} is {found}", remedy)
+    raise UsageError(f"the change of {name}: {dotted(at) or 'the project'} is {found}", remedy)
 
 
 def _written(value: Any, where: tuple[str | int, ...]) -> Any:

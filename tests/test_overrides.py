@@ -76,7 +76,7 @@ def test_a_mistake_in_a_replaced_field_is_placed_there(file: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         changed(file, "search.finalist=1", "recipe[0].distill.epochs=many", "target=nowhere")
     places = {str(problem.place) for problem in caught.value.problems}
-    assert places == {"--set  search.finalist", "--set  recipe[0].distill.epochs", "--set  target"}
+    assert places == {"change  search.finalist", "change  recipe[0].distill.epochs", "change  target"}
     assert "did you mean `finalists`?" in str(caught.value)
 
 
@@ -109,10 +109,10 @@ def test_a_value_that_is_no_yaml_is_refused_with_its_field(file: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("task", {"kind": object()}, "project  task.kind: found a value of type object"),
-        ("famly", {}, "project  famly: no such field"),
+        ("task", {"kind": object()}, "<mapping>  task.kind: found a value of type object"),
+        ("famly", {}, "<mapping>  famly: no such field"),
         (3, {}, "a field's name is text; found `3`"),
-        ("search", {"budget": float("nan")}, "project  search.budget: found `nan`"),
+        ("search", {"budget": float("nan")}, "<mapping>  search.budget: found `nan`"),
     ],
 )
 def test_a_mapping_with_mistakes_is_reported_as_a_file_is(field: Any, value: Any, said: str) -> None:
