@@ -4,6 +4,8 @@ No Python interface reaches it, but the C functions in the wheel's library do. T
 goes wrong here leaves the operators out, and since the profile has a process of its own, even a crash does no more.
 The profiler drops what is below a microsecond from every operator's time. Where most of a call is lost that way,
 what is left would tell a story of its own, and nothing is told.
+The operators of each partition that XNNPACK took are numbered from 0, and the summary merges equal ones of several
+partitions into one row: their mean time, and the calls of all.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ _MOST_AXES = 8
 _WARMUP_CALLS = 5
 _LEAST_LISTED = 0.5  # of a call's time
 _ROW = re.compile(
-    r"^\s*(?P<kind>\S.*?)\s+[\d.]+\s+[\d.]+\s+(?P<ms>[\d.]+)\s+[\d.]+%\s+[\d.]+%\s+[\d.]+\s+\d+\s+"
+    r"^\s*(?P<kind>\S.*?)\s+[\d.]+\s+[\d.]+\s+(?P<ms>[\d.]+)\s+[\d.]+%\s+[\d.]+%\s+[\d.]+\s+(?P<times>\d+)\s+"
     r"\[(?P<owner>[^\]]*)\]:(?P<number>\d+)\s*$"
 )
 _PRECISION = re.compile(r"\b(QD8|QS8|QU8|QC8W?|QC4W?|F16|F32)\b")
@@ -55,7 +57,8 @@ def profile(
         _do(library, "LiteRtRunCompiledModel", *run)
     _do(library, "LiteRtStopProfiler", profiler)
     _do(library, "LiteRtGetProfileSummary", profiler, compiled, ctypes.byref(text))
-    return believed(read_summary((text.value or b"").decode("utf-8", "replace")), sorted(times_us)[len(times_us) // 2])
+    summary = (text.value or b"").decode("utf-8", "replace")
+    return believed(read_summary(summary, calls), sorted(times_us)[len(times_us) // 2])
 
 
 def believed(operators: List[TimedOperator], call_us: float) -> List[TimedOperator]:
@@ -69,8 +72,11 @@ def believed(operators: List[TimedOperator], call_us: float) -> List[TimedOperat
     return operators
 
 
-def read_summary(text: str) -> List[TimedOperator]:
-    """The rows of the table in order of running; empty where there's no such table."""
+def read_summary(text: str, calls: int) -> List[TimedOperator]:
+    """The operators of one of so many calls, in order of running; empty where there's no such table.
+
+    The operators of a merged row follow each other, with the same time: ``Delegate:4``, ``Delegate:4.1``.
+    """
     operators: List[TimedOperator] = []
     _, _, rest = text.partition(" Run Order ")
     for line in rest.splitlines()[1:]:
@@ -81,7 +87,9 @@ def read_summary(text: str) -> List[TimedOperator]:
             precision = _PRECISION.search(row.group("kind"))
             name = "%s:%s" % (row.group("owner"), row.group("number"))
             found = precision.group(1) if precision else ""
-            operators.append(TimedOperator(name, row.group("kind"), float(row.group("ms")) * 1e3, found))
+            first = TimedOperator(name, row.group("kind"), float(row.group("ms")) * 1e3, found)
+            others = range(1, round(int(row.group("times")) / calls))
+            operators += [first] + [first._replace(name="%s.%d" % (name, number)) for number in others]
     return operators
 
 
