@@ -159,6 +159,30 @@ def test_operators_that_take_microseconds_are_timed(device: LocalDevice, tmp_pat
     assert "Fully Connected" in max(times, key=lambda kind: times[kind])
 
 
+def test_operators_of_every_partition_are_listed(device: LocalDevice, tmp_path: Path) -> None:
+    """Two equal layers, and between them an operator that XNNPACK leaves: LiteRT's summary has one row for both."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    from edgekd.export.tflite.flatbuffer import add_operator, add_tensor, read_model, write_model
+
+    path = one_layer(tmp_path, np.ones((1024, 1024), np.float32)).path
+    model = read_model(path.read_bytes())
+    graph = model.subgraphs[0]
+    layer, weights, float32 = graph.operators[0], int(graph.operators[0].inputs[1]), schema.TensorType.FLOAT32
+    axis = add_tensor(model, "axis", [], schema.TensorType.INT32, constant=np.asarray(1, np.int32))
+    summed, last = (add_tensor(model, name, [1, 1024], float32) for name in ("summed", "last"))
+    add_operator(model, "CUMSUM", [2, axis], [summed], at=1, options=schema.CumsumOptionsT())
+    add_operator(model, "FULLY_CONNECTED", [summed, weights, -1], [last], at=2, options=layer.builtinOptions)
+    graph.outputs = np.asarray([last], np.int32)
+    path.write_bytes(write_model(model))
+    with device.open() as session:
+        (result,) = session.measure([job(Artefact.of(path), "litert/xnnpack")], QUICK.but(profile=True))
+    assert result.delegation is not None
+    assert (result.delegation.partitions, result.delegation.left_out) == (2, ("CUMSUM",))
+    layers = [operator for operator in result.operators if "Fully Connected" in operator.kind]
+    assert [operator.time_us > 5 for operator in layers] == [True, True], result.operators_detail
+
+
 def test_a_corrupt_model_is_refused_in_the_runtimes_own_words(device: LocalDevice, tmp_path: Path) -> None:
     jobs = []
     for suffix, backend in ((".onnx", "onnxruntime/cpu"), (".onnx", "openvino/cpu"), (".tflite", "litert/xnnpack")):
