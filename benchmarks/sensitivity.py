@@ -10,7 +10,7 @@ The pretrained CIFAR-10 ResNet-20 is quantized to static int8 once as a whole an
 
 `latency` holds the 5th percentile of every file, all files of a runtime in one interleaved batch.
 
-Run: EDGEKD_DATA=... python benchmarks/sensitivity.py [--images 2000] [--table]. About 20 minutes on two idle cores;
+Run: EDGEKD_DATA=... python benchmarks/sensitivity.py [--images 2000] [--table]. About 7 minutes on two idle cores;
 --tiny takes two minutes.
 """
 

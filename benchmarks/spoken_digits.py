@@ -13,7 +13,7 @@ digit, in `train` and `test` (the data's own split: six speakers, all in both). 
 Of the project as `init` writes it the runtime is changed, and the epochs and the space are cut so that a search takes
 minutes: 15 epochs of the teacher, which is trained once and kept in the cache, 40 of a student, `width: [8, 32]`.
 
-Run: EDGEKD_DATA=... python benchmarks/spoken_digits.py [--minutes 4]. About 20 minutes on two idle cores; --tiny takes
+Run: EDGEKD_DATA=... python benchmarks/spoken_digits.py [--minutes 4]. About 11 minutes on two idle cores; --tiny takes
 five.
 """
 
