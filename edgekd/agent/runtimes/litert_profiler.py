@@ -73,10 +73,7 @@ def believed(operators: List[TimedOperator], call_us: float) -> List[TimedOperat
 
 
 def read_summary(text: str, calls: int) -> List[TimedOperator]:
-    """The operators of one of so many calls, in order of running; empty where there's no such table.
-
-    The operators of a merged row follow each other, with the same time: ``Delegate:4``, ``Delegate:4.1``.
-    """
+    """The operators of one of so many calls, in order of running, a merged row's together; empty without the table."""
     operators: List[TimedOperator] = []
     _, _, rest = text.partition(" Run Order ")
     for line in rest.splitlines()[1:]:
@@ -87,9 +84,8 @@ def read_summary(text: str, calls: int) -> List[TimedOperator]:
             precision = _PRECISION.search(row.group("kind"))
             name = "%s:%s" % (row.group("owner"), row.group("number"))
             found = precision.group(1) if precision else ""
-            first = TimedOperator(name, row.group("kind"), float(row.group("ms")) * 1e3, found)
-            others = range(1, round(int(row.group("times")) / calls))
-            operators += [first] + [first._replace(name="%s.%d" % (name, number)) for number in others]
+            one = TimedOperator(name, row.group("kind"), float(row.group("ms")) * 1e3, found)
+            operators += [one] * max(1, round(int(row.group("times")) / calls))
     return operators
 
 
