@@ -18,7 +18,6 @@ def card_text(certificate: Certificate) -> str:
     c = certificate
     task, fingerprint, precision = c.task, c.fingerprint, c.candidate.plan.precision
     extensions = ", ".join(fingerprint.extensions) or "none listed"
-    shape, axes = " x ".join(map(str, task.input.shape)), task.input.axes
     scored = f"{c.accuracy.split} split, {c.accuracy.samples} samples, {c.accuracy.method}"
     lines = [
         *front_matter(task, c.format, precision),
@@ -29,7 +28,7 @@ def card_text(certificate: Certificate) -> str:
         "",
         "| what | value |",
         "|---|---|",
-        f"| task | {task.kind}, {_asked(task)}, input {shape} ({axes}) |",
+        f"| task | {task.kind}, {_asked(task)}, input {task.input} |",
         *([f"| labels | {labels} |"] if (labels := _labels(task)) else []),
         f"| student | {c.candidate.family}{f': {c.candidate.arch}' if c.candidate.arch.choices else ''} |",
         f"| precision | {precision.value}: {precision.arithmetic(c.format)} |",

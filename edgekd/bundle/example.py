@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgekd.artefacts import Backend
 from edgekd.export._protocol import ExportOptions
 from edgekd.ir.backends import BACKENDS
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import BF16, Precision
 from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec
+from edgekd.tasks.input_parts import InputPart
 from edgekd.tasks.tokenizing import TOKENIZER
 
 __all__ = ["example_source"]
@@ -81,7 +84,7 @@ def _shown(spec: TaskSpec) -> str:
 
 
 def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:
-    """Lines that turn one raw sample (1, C, H, W) or (1, C, T) into the model's input, as preprocess.json states it."""
+    """Lines that turn one raw sample (1, C, H, W) or (1, C, T) into the model's inputs, as preprocess.json states."""
     lines = ['batch = samples["inputs"][:1]']
     if spec.input.picture is not None:
         lines.extend(_picture_steps(spec.input.picture))
@@ -93,8 +96,10 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
         lines.append("    batch = np.int32([tokenizer.encode(sys.argv[1]).ids])")
     if isinstance(options.batch, int) and options.batch > 1:
         lines.append(f"batch = np.repeat(batch, {options.batch}, axis=0)  # the model takes no fewer at once")
+    if spec.input.parts:
+        return [*lines, *_part_steps(spec.input.parts)]
     if spec.input.text is not None:
-        return lines
+        return [*lines, "inputs = [batch]"]
     if options.preprocess == "stated":
         ones = ", 1" * (len(spec.input.shape) - 1)
         mean, std = (f"np.float32({list(values)}).reshape(-1{ones})" for values in (spec.input.mean, spec.input.std))
@@ -110,7 +115,18 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
     if options.layout == "nhwc":
         order = ", ".join(map(str, options.order(spec.input)))
         lines.append(f"batch = np.ascontiguousarray(batch.transpose({order}))")
-    return lines
+    return [*lines, "inputs = [batch]"]
+
+
+def _part_steps(parts: Sequence[InputPart]) -> list[str]:
+    """Lines that cut packed samples into the model's inputs."""
+    lines, end = ["inputs = ["], 0
+    for part in parts:
+        start, end = end, end + part.size
+        shape = ", ".join(map(str, part.shape))
+        values = f"np.ascontiguousarray(batch[:, {start}:{end}], np.{part.dtype})"
+        lines.append(f"    {values}.reshape(-1, {shape}),  # {part.name}")
+    return [*lines, "]"]
 
 
 def _sound_steps(sound: SoundSpec) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from edgekd.export._protocol import ExportOptions, InputDtype, InputLayout
 from edgekd.ir.encoding import Encoding
 from edgekd.records import Extended, Filed, Record
-from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec, TextSpec
+from edgekd.tasks._protocol import InputSpec, PictureSpec, SoundSpec, TaskSpec, TextSpec
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["PREPROCESS", "Preprocess", "preprocess_of"]
@@ -46,6 +46,15 @@ class ModelInput(Record):
     steps: tuple[str, ...]
 
 
+class PartInput(Record):
+    """One of several inputs of the model. ``values`` is its part of a packed sample: first and last, exclusive."""
+
+    name: str
+    dtype: Literal["float32", "int32"]
+    shape: tuple[int | str, ...]
+    values: tuple[int, int]
+
+
 class ModelOutput(Record):
     """Output of the model: logits, which ``(q - zero_point) * scale`` brings back where they are integers."""
 
@@ -69,7 +78,7 @@ class HeadOutput(Record):
 class Preprocess(Filed, Extended):
     """Both ends of the model, and the export options that made them so."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"outputs", "picture", "sound", "text"})
+    added: ClassVar[frozenset[str]] = frozenset({"outputs", "picture", "sound", "text", "inputs"})
     schema_: Literal["edgekd.preprocess/1"] = Field(default="edgekd.preprocess/1", alias="schema")
     picture: PictureInput | None = None  # None: raw samples don't come from picture files
     sound: SoundInput | None = None  # None: they don't come from WAV files
@@ -79,6 +88,7 @@ class Preprocess(Filed, Extended):
     export: ExportOptions
     input_encoding: Encoding | None = None  # integers left to the caller: preprocess stated with an integer input
     output_encoding: Encoding | None = None
+    inputs: tuple[PartInput, ...] = ()  # in the file's order, where `input` is their packed sample
     outputs: tuple[HeadOutput, ...] = ()  # in the file's order, where `output` is not all of them
 
 
@@ -97,8 +107,10 @@ def preprocess_of(
             steps.append(f"quantize: round(x / {input_encoding.scale[0]}) + {zero}, {kept}")
     elif options.input == "int8":
         steps.append("subtract 128")
+    if given.parts:
+        steps.append("cut a packed sample's values into `inputs`, and give each its shape and type")
     axes = options.axes(given)
-    if options.layout == "nhwc" and given.text is None:
+    if options.layout == "nhwc" and len(given.shape) > 1:
         steps.append(f"order the axes as {', '.join(_AXES[axis] for axis in axes)}")
     scale = zero_point = None
     if options.output != "float32" and output_encoding is not None:
@@ -125,8 +137,16 @@ def preprocess_of(
         export=options,
         input_encoding=input_encoding if options.preprocess == "stated" and options.input != "float32" else None,
         output_encoding=output_encoding if options.output != "float32" else None,
+        inputs=tuple(_inputs(given, options)),
         outputs=() if spec.plain else tuple(_outputs(spec, options)),
     )
+
+
+def _inputs(given: InputSpec, options: ExportOptions) -> Iterator[PartInput]:
+    end = 0
+    for part in given.parts:
+        start, end = end, end + part.size
+        yield PartInput(name=part.name, dtype=part.dtype, shape=(options.batch, *part.shape), values=(start, end))
 
 
 _AXES = {"n": "batch", "c": "channel", "h": "height", "w": "width", "t": "time"}

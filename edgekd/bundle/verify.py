@@ -25,7 +25,7 @@ from edgekd.bundle.samples import SAMPLES, Samples, read_samples
 from edgekd.devices._protocol import DeviceSession, Fingerprint, Job, Measurement, Outcome, Progress
 from edgekd.errors import ConfigurationError, MissingError, Place, UsageError, printable
 from edgekd.evidence import Figure
-from edgekd.export.answers import read_outputs
+from edgekd.export.answers import read_outputs, save_inputs
 from edgekd.export.integer import float_figure, float_operators
 from edgekd.export.tensors import answers_of, to_model_inputs
 from edgekd.ir.backends import runtimes
@@ -213,16 +213,14 @@ def _parity(
     folder: Path, certificate: Certificate, outside: Preprocess, session: DeviceSession, job: Job, scratch: Path
 ) -> tuple[VerifyLine, _Answers | None]:
     samples = read_samples(folder / SAMPLES, certificate.task)
-    path = scratch / "inputs.npy"
     with sound(folder / PREPROCESS):
         inputs = to_model_inputs(samples.inputs, certificate.task, outside.export, outside.input_encoding)
-    np.save(path, inputs, allow_pickle=False)
-    result = session.run(job, [path])
+    result = session.run(job, save_inputs(inputs, scratch))
     _require_done(result.outcome, result.detail)
     if result.outcome is not Outcome.OK:
         text = f"{result.outcome.value}: {result.detail}"
         return VerifyLine(name="parity", found=text, answer=VerifyOutcome.FAILS), None
-    raw = read_outputs(result, len(inputs), certificate.task, outside.export)
+    raw = read_outputs(result, len(samples.inputs), certificate.task, outside.export)
     with sound(folder / PREPROCESS):
         answers = answers_of(raw, certificate.task, outside.export, outside.output_encoding)
         agree = int(np.sum(agreeing(certificate.task, answers, samples.answers)))

@@ -42,7 +42,7 @@ class ExportOptions(Record):
     formats: tuple[Format, ...] = ()
 
     def dtype(self, given: InputSpec) -> InputDtype:
-        """Type of the file's input: token ids are int32 whatever the option."""
+        """Type of the file's only input: token ids are int32 whatever the option."""
         return self.input if given.text is None else "int32"
 
     def order(self, given: InputSpec) -> tuple[int, ...]:
@@ -51,12 +51,12 @@ class ExportOptions(Record):
         return (0, *range(2, rank + 1), 1) if self.layout == "nhwc" and rank > 1 else tuple(range(rank + 1))
 
     def axes(self, given: InputSpec) -> InputLayout:
-        """Axes of the file's input, in order: ``nhwc``, ``ntc``."""
+        """Axes of the file's only input, in order: ``nhwc``, ``ntc``."""
         names = {1: "nc" if given.text is None else "nt", 2: "nct", 3: "nchw"}[len(given.shape)]
         return cast("InputLayout", "".join(names[axis] for axis in self.order(given)))
 
     def shape(self, given: InputSpec) -> tuple[int | str, ...]:
-        """Shape of the file's input, batch included."""
+        """Shape of the file's only input, batch included."""
         return (self.batch, *(given.shape[axis - 1] for axis in self.order(given)[1:]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows, TaskSpec
 from edgekd.tasks.rows import outputs_of
 
-__all__ = ["file_answers", "read_outputs"]
+__all__ = ["file_answers", "read_outputs", "save_inputs"]
 
 
 def file_answers(
@@ -37,20 +38,28 @@ def file_answers(
         fill = np.repeat(raw[-1:], options.batch - count % options.batch, axis=0)
         raw = np.concatenate([raw, fill])
     inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
-    path = scratch / "inputs.npy"
-    np.save(path, inputs, allow_pickle=False)
+    paths = save_inputs(inputs, scratch)
     try:
-        result = session.run(job, [path])
+        result = session.run(job, paths)
         if result.outcome is not Outcome.OK:
             raise ConfigurationError.one(
                 f"{job.artefact.path.name} doesn't run in {job.backend}: {result.outcome.value}: {result.detail}",
                 "export it in another format or precision",
             )
-        outputs = [output[:count] for output in read_outputs(result, len(inputs), student.task, options)]
+        outputs = [output[:count] for output in read_outputs(result, len(raw), student.task, options)]
     finally:
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
     encoding = output_encoding(student) if options.output != "float32" else None
     return answers_of(outputs, student.task, options, encoding)
+
+
+def save_inputs(inputs: Sequence[NDArray[Any]], folder: Path) -> list[Path]:
+    """Save a file's inputs, each as an .npy that a device's run reads."""
+    paths = [folder / f"input{number}.npy" for number in range(len(inputs))]
+    for path, values in zip(paths, inputs, strict=True):
+        np.save(path, values, allow_pickle=False)
+    return paths
 
 
 def read_outputs(result: RunResult, samples: int, spec: TaskSpec, options: ExportOptions) -> list[NDArray[Any]]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
@@ -127,16 +127,6 @@ class Converter:
             "facts": dict(facts),
         }
         return self._written(request, format, path)
-
-    def convert_several(
-        self, own: Mapping[str, Any], shapes: Sequence[Sequence[int]], format: Format, path: Path
-    ) -> ConversionResult:
-        """Convert a model of several inputs to a float32 file (see `edgekd.export.several`).
-
-        ``own`` are the options of the family `own`, ``shapes`` those of the inputs without their batch. Raises as
-        `convert`.
-        """
-        return self._written({"do": "several", "own": dict(own), "shapes": list(map(list, shapes))}, format, path)
 
     def _written(self, request: Mapping[str, Any], format: Format, path: Path) -> ConversionResult:
         if path.suffix != format.suffix:

@@ -8,7 +8,7 @@ files; a wrong kernel of another device it can't see, and the message says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def first_divergence(artefact: Artefact, student: Student, raw: NDArray[Any], op
     """Describe the first divergence. ``raw`` is one sample (1, C, ...); a file of a larger batch gets it repeated."""
     inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
     if isinstance(options.batch, int):
-        inputs = np.repeat(inputs, options.batch, axis=0)
+        inputs = [np.repeat(values, options.batch, axis=0) for values in inputs]
     readers = {Format.ONNX: _onnx_values, Format.TFLITE: _tflite_values, Format.OPENVINO: _openvino_values}
     shown = readers[artefact.format](artefact, inputs)
     ours = _student_values(student, student_inputs(student, raw, options))
@@ -106,7 +106,7 @@ def _moves(node: Any) -> bool:
     return row.moves and row.transparent
 
 
-def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def _onnx_values(artefact: Artefact, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     import onnx
     import onnxruntime
 
@@ -118,12 +118,13 @@ def _onnx_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    answers = session.run(None, {session.get_inputs()[0].name: inputs})
+    feed = {given.name: values for given, values in zip(session.get_inputs(), inputs, strict=True)}
+    answers = session.run(None, feed)
     names = [output.name for output in session.get_outputs()]
     return {name: np.asarray(value, np.float32) for name, value in zip(names, answers, strict=True)}
 
 
-def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def _openvino_values(artefact: Artefact, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     keep_silent()
     import openvino
 
@@ -142,11 +143,11 @@ def _openvino_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDAr
         ]
     )
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": computed_in(model)})
-    answers = compiled(inputs)
+    answers = compiled(list(inputs))
     return {name: np.asarray(value, np.float32) for end, value in answers.items() for name in end.get_names()}
 
 
-def _tflite_values(artefact: Artefact, inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def _tflite_values(artefact: Artefact, inputs: Sequence[NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     from edgekd.export.tflite.body import run_shown
 
     interpreter = run_shown(artefact.path.read_bytes(), inputs)

@@ -13,6 +13,7 @@ from edgekd.export._protocol import ExportOptions
 from edgekd.ir.plan import Candidate
 from edgekd.records import canonical_json
 from edgekd.store.records import RunHeader
+from edgekd.tasks._protocol import InputSpec
 from edgekd.tasks.rows import outputs_of
 from edgekd.version import __version__
 
@@ -23,19 +24,14 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
     """Metadata by name. ``candidate`` has the precision of this file; its backend is left out, for two may share a
     file.
 
-    ``input_shape`` has the batch axis and the file's layout. With ``preprocess`` fold the file takes raw values, and
-    with stated those the caller has normalised with ``mean`` and ``std``.
+    ``input_shape`` has the batch axis and the file's layout; of several inputs ``inputs`` has [name, dtype, shape] of
+    each. With ``preprocess`` fold the file takes raw values, and with stated those the caller has normalised with
+    ``mean`` and ``std``.
     """
     task, given, precision = header.task, header.task.input, candidate.plan.precision
     facts = {
         "task": task.name,
-        "input": given.name,
-        "input_shape": canonical_json(options.shape(given)),
-        "input_layout": options.axes(given),
-        "input_dtype": options.dtype(given),
-        "mean": canonical_json(given.mean),
-        "std": canonical_json(given.std),
-        "preprocess": options.preprocess,
+        **(_several(given, options) if given.parts else _one(given, options)),
         "family": candidate.family,
         "arch": canonical_json(candidate.arch.model_dump(mode="json")),
         "precision": precision.value,
@@ -53,6 +49,22 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
     if task.plain and task.head.labels:
         facts["labels"] = canonical_json(task.head.labels)
     return {name: _printable(value) for name, value in facts.items()}
+
+
+def _one(given: InputSpec, options: ExportOptions) -> dict[str, str]:
+    return {
+        "input": given.name,
+        "input_shape": canonical_json(options.shape(given)),
+        "input_layout": options.axes(given),
+        "input_dtype": options.dtype(given),
+        "mean": canonical_json(given.mean),
+        "std": canonical_json(given.std),
+        "preprocess": options.preprocess,
+    }
+
+
+def _several(given: InputSpec, options: ExportOptions) -> dict[str, str]:
+    return {"inputs": canonical_json([[part.name, part.dtype, (options.batch, *part.shape)] for part in given.parts])}
 
 
 def _printable(text: str) -> str:

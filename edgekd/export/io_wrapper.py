@@ -147,10 +147,9 @@ def _problems_of_heads(task: TaskSpec, options: ExportOptions, file_format: Form
 def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, file_format: Format) -> list[Problem]:
     """Problems of these options for any file of a task at a precision, known before there is a student."""
     problems, spec = [], task.input
-    if spec.text is not None and (options.input, options.preprocess) != ("float32", "fold"):
-        problems.append(
-            Problem("the input of a text task is ids of tokens, int32", "leave export.input and export.preprocess out")
-        )
+    if (spec.text is not None or spec.parts) and (options.input, options.preprocess) != ("float32", "fold"):
+        what = "several inputs have types of their own" if spec.parts else "the input of a text task is ids, int32"
+        problems.append(Problem(what, "leave export.input and export.preprocess out"))
     elif options.input != "float32":
         if options.preprocess == "fold" and spec.raw_dtype != "uint8":
             problems.append(

@@ -38,7 +38,7 @@ from edgekd.tasks.rows import output_rows
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ParityReport", "check_parity", "compared", "compared_floats", "expected_answers"]
+__all__ = ["ParityReport", "check_parity", "compared", "expected_answers"]
 
 _LARGEST_STEPS = 6.0
 _OF_ALL, _OF_CLASS, _OF_SAMPLE = 0.25, 0.5, 1.0  # of the quantization error's root mean square
@@ -114,8 +114,8 @@ def _unfused(job: Job, student: Student, raw: NDArray[Any], options: ExportOptio
     runtime.options["SNIPPETS_MODE"] = "DISABLE"
     runtime.load(str(job.artefact.path))
     rows = []
-    for sample in inputs:
-        runtime.prepare([np.repeat(sample[None], size, axis=0)])
+    for sample in zip(*inputs, strict=True):
+        runtime.prepare([np.repeat(values[None], size, axis=0) for values in sample])
         runtime.call()
         rows.append([output[:1] for output in runtime.read()])
     outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]
@@ -190,12 +190,6 @@ def _beside_quantization(
     holds = whole <= _OF_ALL and of_class <= _OF_CLASS and of_sample <= _OF_SAMPLE
     beside = f"{whole:.0%} of the quantization error, {of_class:.0%} in a class, {of_sample:.0%} in a sample"
     return report.but(holds=holds, detail=f"{report.detail}: {beside}")
-
-
-def compared_floats(expected: NDArray[np.float32], found: NDArray[np.float32]) -> ParityReport:
-    """Compare float32 answers (N, values) with those of the module that the file was made from."""
-    one = float(np.abs(expected).max(initial=1e-6))
-    return _difference_report(expected, found, "of the largest value", one, _SAME)
 
 
 def _difference_report(

@@ -18,6 +18,7 @@ from edgekd.export.io_wrapper import IOWrapper
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows, TaskSpec
+from edgekd.tasks.input_parts import unpack
 from edgekd.tasks.rows import output_rows
 
 __all__ = ["answers_of", "from_model_outputs", "normalised", "output_encoding", "student_inputs", "to_model_inputs"]
@@ -27,12 +28,14 @@ _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 
 def to_model_inputs(
     raw: NDArray[Any], spec: TaskSpec, options: ExportOptions, encoding: Encoding | None
-) -> NDArray[Any]:
-    """Convert raw samples (N, C, ...) to the file's input: dtype, layout and, where it is ``stated``, normalisation.
+) -> list[NDArray[Any]]:
+    """Convert raw samples (N, C, ...) to the file's inputs: dtype, layout and, where it is ``stated``, normalisation.
 
     ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input). Raises
     ConfigurationError where it is needed and missing.
     """
+    if spec.input.parts:
+        return unpack(spec.input.parts, raw)
     values: NDArray[Any]
     if spec.input.text is not None:
         values = raw.astype(np.int32)
@@ -44,7 +47,7 @@ def to_model_inputs(
         values = (raw.astype(np.int16) - 128).astype(np.int8)
     else:
         values = raw.astype(_DTYPES[options.input])
-    return np.ascontiguousarray(values.transpose(options.order(spec.input)))
+    return [np.ascontiguousarray(values.transpose(options.order(spec.input)))]
 
 
 def answers_of(

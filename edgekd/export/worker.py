@@ -127,16 +127,6 @@ def _convert(request: Mapping[str, Any]) -> list[str] | None:
     return None if left is None else list(left)
 
 
-def _several(request: Mapping[str, Any]) -> None:
-    """Write the float32 file of a model of several inputs."""
-    from edgekd.artefacts import Format
-    from edgekd.export.several import write_several
-    from edgekd.students.own import Own
-
-    own = Own.model_validate(request["own"], context={"folder": Path.cwd()})
-    write_several(own.module(), request["shapes"], Format(request["format"]), _here(request["path"]))
-
-
 def _here(path: str) -> Path:
     """Path of the host in this process' encoding of file names."""
     return Path(os.fsdecode(os.fsencode(path)))
@@ -145,7 +135,6 @@ def _here(path: str) -> Path:
 _DO: Mapping[str, Callable[[Mapping[str, Any]], list[str] | None]] = {
     "warm": _warm,
     "convert": _convert,
-    "several": _several,
 }
 
 

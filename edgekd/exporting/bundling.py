@@ -20,7 +20,6 @@ from edgekd.export.integer import float_figure
 from edgekd.export.tensors import output_encoding
 from edgekd.exporting.builder import Made
 from edgekd.exporting.data import ModelTask
-from edgekd.exporting.inputs import INPUTS, SeveralInputs
 from edgekd.measure.figures import figures_for_limits
 from edgekd.measure.sentinel import judge_measured
 from edgekd.measure.sequential import measure_until
@@ -38,7 +37,7 @@ from edgekd.tasks.splits import spread
 __all__ = ["CARD", "certified_bundle", "checked_bundle", "judged", "require_replaceable"]
 
 CARD = "README.md"
-_WRITTEN = (CARD, CERTIFICATE, INPUTS, PREPROCESS, SAMPLES, "example.py")
+_WRITTEN = (CARD, CERTIFICATE, PREPROCESS, SAMPLES, "example.py")
 _MOST = 4  # times the plan's own processes
 
 
@@ -63,14 +62,10 @@ def _is_exported(folder: Path) -> bool:
     """Tell whether a folder holds all files of an export, and no others."""
     names = {path.name for path in folder.iterdir() if not path.is_dir()}
     own = names <= {*_WRITTEN, *(name for name in names if Path(name).stem == "model")}
-    several = INPUTS in names
-    if not own or not names >= {SAMPLES, *((INPUTS,) if several else (PREPROCESS, "example.py"))}:
+    if not own or not names >= {SAMPLES, PREPROCESS, "example.py"}:
         return False
     try:
-        if several:
-            read_record(folder / INPUTS, SeveralInputs)
-        else:
-            read_record(folder / PREPROCESS, Preprocess)
+        read_record(folder / PREPROCESS, Preprocess)
     except ConfigurationError:
         return False
     return True

@@ -16,8 +16,8 @@ def card_text(
     given: GivenModel, task: ModelTask, row: ExportedFile, options: ExportOptions, reference: float | None
 ) -> str:
     """Markdown of the card. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
-    shape, precision = " x ".join(map(str, task.spec.input.shape)), row.precision
-    axes, dtype = task.spec.input.axes, options.dtype(task.spec.input)
+    precision, taken = row.precision, task.spec.input
+    laid = "" if taken.parts else f", {options.dtype(taken)}, {options.axes(taken)}"
     lines = [
         *front_matter(task.spec, row.format, precision),
         f"# {given.called}: {row.format.value}, {precision.value}",
@@ -25,7 +25,7 @@ def card_text(
         "| what | value |",
         "|---|---|",
         f"| model | {given.family.called} |",
-        f"| input | {shape} ({axes}), {dtype}, {options.axes(task.spec.input)}: see `preprocess.json` |",
+        f"| input | {taken}{laid}: see `preprocess.json` |",
         f"| classes | {task.spec.head.classes} |",
         f"| precision | {precision.value}: {precision.arithmetic(row.format)} |",
         f"| size | {format_bytes(row.size_bytes or 0)} |",

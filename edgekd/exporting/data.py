@@ -22,8 +22,10 @@ from edgekd import plugins
 from edgekd.distill.predict import predict
 from edgekd.errors import ConfigurationError, Place, UsageError
 from edgekd.events import Events, SilentEvents, stop_if_asked
+from edgekd.exporting.parts import LABELS
 from edgekd.records import digest_json
 from edgekd.students.own import classes_of
+from edgekd.students.parting import taking_parts
 from edgekd.tasks._protocol import (
     HeadSpec,
     InputSpec,
@@ -41,6 +43,7 @@ from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.class_folders import is_hidden
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.pictures import read_picture
+from edgekd.tasks.input_parts import InputPart, packed_parts
 from edgekd.tasks.inspect_data import holds_texts, look_at
 from edgekd.tasks.labelled import statistics
 from edgekd.tasks.normalisation import require_varied
@@ -51,7 +54,7 @@ from edgekd.tasks.splits import carve, content_keys, digest_arrays
 __all__ = ["ModelTask", "task_for"]
 
 AGREEMENT = "agreement"
-_IMAGES, _LABELS = ("x", "images", "inputs", "x_test", "x_validation", "x_train"), ("y", "labels")
+_IMAGES = ("x", "images", "inputs", "x_test", "x_validation", "x_train")
 _CALIBRATION, _MADE_UP, _MOST_PICTURES = 256, 16, 2000
 
 _SIGNAL_AXES, _PICTURE_AXES = 2, 3
@@ -88,8 +91,11 @@ def task_for(
     mean: Values,
     std: Values,
     events: Events = _SILENT,
+    parts: Sequence[InputPart] = (),
 ) -> ModelTask:
     """Task of a model and its images. ``mean`` and ``std`` are in raw units; empty where they are not known.
+
+    ``parts`` are several inputs, of the arrays of ``data``; ``shape`` is that of the only one.
 
     Raises UsageError where neither images nor a shape are known, or a parameter contradicts the images;
     ConfigurationError where they don't fit the model; Interrupted while pictures are decoded.
@@ -98,6 +104,10 @@ def task_for(
         raise UsageError("--mean and --std belong together", "give both, in raw units (0 to 255 for pictures)")
     if any(value <= 0 for value in std):
         raise UsageError(f"--std {min(std):g}: a value above 0 is expected", "for example --std 58.4,57.1,57.4")
+    if parts:
+        if mean:
+            raise UsageError("--mean and --std are for one input", "give several inputs as the model takes them")
+        return task_of_parts(module, called, parts, data)
     if data is None:
         if shape is None:
             raise UsageError("the model's input shape is not known", "give --input 3x224x224, or --data")
@@ -127,7 +137,7 @@ def task_for(
             "name the samples `x` and, where there are labels, those `y`; or x_train, y_train, x_test, y_test",
             Place(str(data)),
         )
-    wanted = (images.replace("x_", "y_"),) if images.startswith("x_") else _LABELS
+    wanted = (images.replace("x_", "y_"),) if images.startswith("x_") else LABELS
     labels = next((name for name in wanted if name in names), None)
     labelled = read_array(data, labels) if labels is not None else None
     inputs = read_array(data, images)
@@ -261,24 +271,57 @@ def _of_arrays(
     mean, std = (normal["mean"], normal["std"]) if normal else statistics(images, per_channel=True)
     _require_channels(mean, std, images.shape[1:])
     require_varied(source.name, std)
-    classes = classes_of(module, InputSpec(shape=images.shape[1:]), called)
+    taken = InputSpec(
+        name=_name(images.shape[1:]),
+        shape=images.shape[1:],
+        raw_dtype="uint8" if images.dtype == np.uint8 else "float32",
+        raw_range=(0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max())),
+        mean=mean,
+        std=std,
+        picture=picture,
+    )
+    return _unsplit(module, called, source, taken, images, None if labelled is None else given.labels, notes)
+
+
+def task_of_parts(module: nn.Module, called: str, parts: Sequence[InputPart], data: Path | None) -> ModelTask:
+    """Task of a model of several inputs: arrays by their names, or random inputs without ``data``."""
+    if data is None:
+        taken = InputSpec.of_parts(parts)
+        return _random(taking_parts(module, taken), called, taken, taken.random(0, _MADE_UP))
+    names = array_names(data)
+    labels = next((read_array(data, name) for name in LABELS if name in names), None)
+    _, packed = packed_parts({part.name: read_array(data, part.name) for part in parts}, data.name)
+    # checks samples and labels as those of signals
+    checked = images_of(packed, np.zeros(len(packed), np.int64) if labels is None else labels, "nct", data.name)
+    if checked.labels.dtype.names is not None:
+        raise ConfigurationError.one(f"the labels of {data.name} are no classes, one a sample", "give (N,) integers")
+    taken = InputSpec.of_parts(parts, (float(packed.min()), float(packed.max())))
+    return _unsplit(
+        taking_parts(module, taken), called, data, taken, packed, None if labels is None else checked.labels
+    )
+
+
+def _unsplit(
+    module: nn.Module,
+    called: str,
+    source: Path,
+    taken: InputSpec,
+    images: NDArray[Any],
+    labelled: NDArray[np.int64] | None,
+    notes: tuple[str, ...] = (),
+) -> ModelTask:
+    """Task of samples in one part, and their labels where they have some."""
+    classes = classes_of(module, taken, called)
     kind: Literal["top1", "agreement"] = "agreement" if labelled is None else "top1"
+    identity = np.zeros(len(images), np.int64) if labelled is None else labelled
     spec = TaskSpec(
         name=source.stem,
-        input=InputSpec(
-            name=_name(images.shape[1:]),
-            shape=images.shape[1:],
-            raw_dtype="uint8" if images.dtype == np.uint8 else "float32",
-            raw_range=(0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max())),
-            mean=mean,
-            std=std,
-            picture=picture,
-        ),
+        input=taken,
         head=HeadSpec(classes=classes),
         metric=MetricSpec(name=kind),
-        data=digest_arrays(images, given.labels),
+        data=digest_arrays(images, identity),
     )
-    labels = predict(module, images, spec).argmax(1).astype(np.int64) if labelled is None else given.labels
+    labels = predict(module, images, spec).argmax(1).astype(np.int64) if labelled is None else labelled
     if int(labels.max()) >= classes:
         raise ConfigurationError.one(
             f"`{called}` tells {classes} classes, and a label of {source.name} is {labels.max()}",
@@ -371,23 +414,28 @@ def _made_up(module: nn.Module, called: str, shape: tuple[int, ...], mean: Value
     They calibrate nothing, and no score is reported.
     """
     _require_channels(mean, std, shape)
-    classes, random = classes_of(module, InputSpec(shape=shape), called), np.random.default_rng(0)
+    random = np.random.default_rng(0)
     images: NDArray[Any] = random.standard_normal((_MADE_UP, *shape)).astype(np.float32)
     if mean:
         images = random.integers(0, 256, (_MADE_UP, *shape), np.uint8)
+    taken = InputSpec(
+        name=_name(shape),
+        shape=shape,
+        raw_dtype="uint8" if mean else "float32",
+        raw_range=(0.0, 255.0) if mean else (float(images.min()), float(images.max())),
+        mean=mean or (0.0,),
+        std=std or (1.0,),
+    )
+    return _random(module, called, taken, images)
+
+
+def _random(module: nn.Module, called: str, taken: InputSpec, images: NDArray[Any]) -> ModelTask:
     spec = TaskSpec(
         name=called.rpartition(":")[2],
-        input=InputSpec(
-            name=_name(shape),
-            shape=shape,
-            raw_dtype="uint8" if mean else "float32",
-            raw_range=(0.0, 255.0) if mean else (float(images.min()), float(images.max())),
-            mean=mean or (0.0,),
-            std=std or (1.0,),
-        ),
-        head=HeadSpec(classes=classes),
+        input=taken,
+        head=HeadSpec(classes=classes_of(module, taken, called)),
         metric=MetricSpec(name=AGREEMENT),
-        data=digest_json(["made up", list(shape)]),
+        data=digest_json(["made up", list(taken.shape)]),
     )
     labels = predict(module, images, spec).argmax(1).astype(np.int64)
     everything, nothing = np.arange(_MADE_UP), np.arange(0)

@@ -25,7 +25,7 @@ from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.model_argument import GivenModel, given_model
 from edgekd.exporting.naming import is_model
-from edgekd.exporting.several import export_several, require_taken, several_file
+from edgekd.exporting.parts import parts_of
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
@@ -37,6 +37,7 @@ from edgekd.search.requirements import require_meter, require_running, require_r
 from edgekd.store.atomic import sweep
 from edgekd.store.records import RunHeader
 from edgekd.students.own import forget_models
+from edgekd.students.parting import taking_parts
 from edgekd.targets.catalogue import device_folder, load_target
 from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
@@ -75,9 +76,6 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     Raises UsageError, ConfigurationError on a model or data that can't be used, MissingError, DeviceBusy, Interrupted.
     A format that can't be made is a row of the answer, and so is accuracy that drops too far.
     """
-    if len(plan.shapes) > 1:
-        return _of_several(model, weights, plan, output, events)
-    shape = plan.shapes[0] if plan.shapes else None
     target = load_target(plan.target) if plan.target is not None else None
     if target is not None and plan.data is None:
         raise UsageError("a certificate tells accuracy, which needs samples", "give --data, or leave --target out")
@@ -89,7 +87,9 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     forget_models()
     given = given_model(model, weights, events.notice)
     module = given.module(events.line)
-    task = task_for(module, given.called, shape or given.shape, plan.data, plan.mean, plan.std, events)
+    parts = parts_of(module, given.called, plan.shapes, plan.data, given.inputs)
+    shape = plan.shapes[0] if plan.shapes else given.shape
+    task = task_for(module, given.called, shape, plan.data, plan.mean, plan.std, events, parts)
     if target is not None and task.kind != "top1" and target.accuracy is not None:
         raise UsageError(
             f"target {target.name} asks for accuracy, and the samples have no labels", "give labels with them"
@@ -127,24 +127,6 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
         files=tuple(rows),
         notes=notes,
     )
-
-
-def _of_several(model: str, weights: Path | None, plan: ExportPlan, output: Path, events: Events) -> ModelExportAnswer:
-    """Export a model of several inputs, for which nothing but formats can be asked. Raises UsageError."""
-    asked = {"data": plan.data, "mean": plan.mean, "std": plan.std, "target": plan.target, "max_drop": plan.max_drop}
-    given = [name.replace("_", "-") for name, value in asked.items() if value not in (None, ())]
-    if set(plan.precisions) - {Precision.FLOAT32}:
-        given.append("precision")
-    if given:
-        raise UsageError(
-            f"--{given[0]} is for models of one input",
-            "leave it out: of several inputs a file is float32, and compared on random inputs",
-        )
-    own = given_model(model, weights, events.notice)
-    formats = plan.formats or tuple(Format)
-    for form in formats:
-        require_replaceable(output / form.value, own.files)
-    return export_several(own, plan.shapes, formats, output, events)
 
 
 def converted_files(
@@ -194,14 +176,8 @@ def _float_files(
 ) -> Callable[[Format], tuple[Artefact | None, str]]:
     """Return what converts a model to a format in float32: the file, or None and the reason."""
     module = given.module(events.line)
-    if len(shapes) > 1:
-        require_taken(module, given.called, shapes)
-
-        def several(form: Format) -> tuple[Artefact | None, str]:
-            return several_file(given, shapes, form, converter, scratch / f"model{form.suffix}")
-
-        return several
-    task = task_for(module, given.called, shapes[0] if shapes else given.shape, None, (), ())
+    parts = parts_of(module, given.called, shapes, None, given.inputs)
+    task = task_for(module, given.called, shapes[0] if shapes else given.shape, None, (), (), parts=parts)
     builder = FileBuilder(given.family, task, converter, scratch)
 
     def one(form: Format) -> tuple[Artefact | None, str]:
@@ -259,7 +235,8 @@ class _Export:
         """Score of the float model on a split, in PyTorch."""
         if split not in self._references:
             part = self.task.split(split)
-            answers = predict(self.given.module(lambda _: None), part.inputs, self.task.spec)
+            module = taking_parts(self.given.module(lambda _: None), self.task.spec.input)
+            answers = predict(module, part.inputs, self.task.spec)
             self._references[split] = self.task.score(answers, part.labels).value
         return self._references[split]
 
@@ -449,7 +426,7 @@ def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
         notes.append(
             "--mean and --std are in raw units, 0 to 255 for pixels: these look like those of pixels from 0 to 1"
         )
-    if plan.data is not None and not plan.mean:
+    if plan.data is not None and not plan.mean and not given.parts:
         if given.raw_dtype == "uint8":
             mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (given.mean, given.std))
             notes.append(

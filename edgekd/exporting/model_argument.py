@@ -12,8 +12,9 @@ from torch import nn
 from edgekd.code_references import CodeReference
 from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
 from edgekd.project import notice_code
-from edgekd.students.own import GRAPH, Own, program_shape
+from edgekd.students.own import GRAPH, Own, inputs_in
 from edgekd.students.weights import source_file
+from edgekd.tasks.input_parts import InputPart
 
 __all__ = ["GivenModel", "given_model"]
 
@@ -24,11 +25,16 @@ _EXPORTED = (".tflite", ".xml")
 
 @dataclass(frozen=True)
 class GivenModel:
-    """Model with a name for messages and folders, and the input shape (C, H, W) from its file."""
+    """Model with a name for messages and folders, and the inputs that its file names: none of a function's."""
 
     called: str
     family: Own
-    shape: tuple[int, ...] | None
+    inputs: tuple[InputPart, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape (C, H, W) of the only input that its file names."""
+        return self.inputs[0].shape if len(self.inputs) == 1 else None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -79,7 +85,7 @@ def given_model(
         family = Own.model_validate(options, context={"folder": folder.resolve()})
     except ValidationError as error:
         raise ConfigurationError.one(f"{text}: {error.errors(include_url=False)[0]['msg']}") from error
-    return GivenModel(called, family, program_shape(path) if path.suffix in _PROGRAMS else None)
+    return GivenModel(called, family, inputs_in(path) if path.suffix in _PROGRAMS else ())
 
 
 def _require(path: Path) -> None:

@@ -86,7 +86,7 @@ class BackendSpec(Record):
     reference: bool = False  # its kernels are for reference: never the default of its runtime, and not profiled
     delegates: bool = False  # operators run in several places, and the runtime tells in which
     agent: str = ""  # importable here, shipped to the device: drives this provider in the place of the runtime's module
-    example: str = ""  # lines of a bundle's example.py that answer one batch: see `edgekd.bundle.example`
+    example: str = ""  # lines of a bundle's example.py that answer `inputs`, a list: see `edgekd.bundle.example`
     example_heads: str = ""  # in the place of the last of them, where a model has several outputs
 
     @model_validator(mode="after")

@@ -9,7 +9,10 @@ from typing import ClassVar
 from edgekd.ir.numerics import Precision
 from edgekd.records import Extended, Record
 
-__all__ = ["Annotations", "Encoding"]
+__all__ = ["PARTING", "Annotations", "Encoding"]
+
+PARTING = "edgekd_inputs"
+"""Path of the submodule that parts packed samples of several inputs; exported files have none of its operators."""
 
 
 class Encoding(Record):
@@ -58,5 +61,6 @@ class Annotations(Extended):
     @property
     def in_float(self) -> str:
         """Operators that compute in float, counted by kind: ``layer_norm 5, add 4``; empty if there are none."""
-        kinds = Counter(key.rpartition(":")[2].partition(".")[0] for key in self.float_operators)
+        computing = [key for key in self.float_operators if not key.startswith(f"{PARTING}:")]
+        kinds = Counter(key.rpartition(":")[2].partition(".")[0] for key in computing)
         return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())

@@ -49,7 +49,8 @@ _OPENVINO = RuntimeSpec(
 
 # with the very options that the agent measures with (edgekd.agent.runtimes): others may compute otherwise
 _LITERT_CALL = """model.allocate_tensors()
-model.set_tensor(model.get_input_details()[0]["index"], batch)
+for given, values in zip(model.get_input_details(), inputs):
+    model.set_tensor(given["index"], values)
 model.invoke()
 answer = model.get_tensor(model.get_output_details()[0]["index"])[0]"""
 _LITERT_HEADS = 'answers = {{d["name"]: model.get_tensor(d["index"])[0] for d in model.get_output_details()}}'
@@ -92,10 +93,10 @@ options = {module}.SessionOptions()
 options.intra_op_num_threads = {threads}
 options.inter_op_num_threads = 1
 model = {module}.InferenceSession(here / "{model}", options, providers=["CPUExecutionProvider"])
-answer = model.run(None, {{model.get_inputs()[0].name: batch}})[0][0]""",
-    example_heads="""names = [output.name for output in model.get_outputs()]
-values = model.run(None, {{model.get_inputs()[0].name: batch}})
-answers = {{name: value[0] for name, value in zip(names, values)}}""",
+given = {{given.name: values for given, values in zip(model.get_inputs(), inputs)}}
+answer = model.run(None, given)[0][0]""",
+    example_heads="""outputs = zip(model.get_outputs(), model.run(None, given))
+answers = {{output.name: value[0] for output, value in outputs}}""",
 )
 OPENVINO_CPU = BackendSpec(
     runtime=_OPENVINO,
@@ -106,8 +107,8 @@ OPENVINO_CPU = BackendSpec(
 
 options = {{"INFERENCE_PRECISION_HINT": "{floats}", "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "{threads}"}}
 model = {module}.Core().compile_model(here / "{model}", "CPU", options)
-answer = model(batch)[0][0]""",
+answer = model(inputs)[0][0]""",
     example_heads="""answers = {{}}
-for output, value in model(batch).items():
+for output, value in model(inputs).items():
     answers |= dict.fromkeys(output.get_names(), value[0])""",
 )

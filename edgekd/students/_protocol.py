@@ -26,6 +26,7 @@ __all__ = [
     "Family",
     "Growing",
     "Inheriting",
+    "Pretrained",
     "Shrinking",
     "Student",
     "Supernet",
@@ -69,12 +70,17 @@ class Family(Protocol):
 
 
 @runtime_checkable
-class Inheriting(Protocol):
+class Pretrained(Protocol):
     """Family that starts from a trained model, and has an arch for the whole of it."""
 
     def original(self, spec: TaskSpec) -> Arch | None:
         """Return the arch that changes nothing; None if the space does not contain it."""
         ...
+
+
+@runtime_checkable
+class Inheriting(Pretrained, Protocol):
+    """Family that removes parts of a trained model."""
 
     def left_out(self, spec: TaskSpec) -> Sequence[tuple[str, str]]:
         """Return the layers that every arch leaves whole, and why."""
@@ -83,7 +89,7 @@ class Inheriting(Protocol):
 
 @dataclass(frozen=True)
 class Cuttable:
-    """Whole network from which archs are cut: channels by groups of layers, and removable modules."""
+    """Pretrained network from which archs are cut: channels by groups of layers, and removable modules."""
 
     module: nn.Module
     channels: Mapping[str, int]  # of each group

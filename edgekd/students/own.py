@@ -27,17 +27,19 @@ from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.students.heads.many import raw_names
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.outputs import MAPS, answering, answering_logits, described, logits_in, misfit
-from edgekd.students.program import input_shape_of, module_of
+from edgekd.students.parting import forward_of
+from edgekd.students.program import module_of, program_inputs
 from edgekd.students.weights import built_module, forget_own_weights, model_digests, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
+from edgekd.tasks.input_parts import InputPart
 
 __all__ = [
     "GRAPH",
     "Own",
     "classes_of",
     "forget_models",
+    "inputs_in",
     "inputs_of",
-    "program_shape",
     "require_fit",
     "require_repeatable",
 ]
@@ -45,7 +47,7 @@ __all__ = [
 GRAPH = ".onnx"
 _AXES = (2, 3)
 _BATCH, _IMAGE = 2, 3
-_LATER = "models of one image (C, H, W), signal (C, T) or text are taken so far"
+_LATER = "models of images (C, H, W), signals (C, T), texts or several inputs are taken"
 
 
 class Own(Record):
@@ -151,9 +153,11 @@ def _read(family: Own, notice: Callable[[str], None]) -> nn.Module:
     return module_of_onnx(family._file) if family._file.suffix == GRAPH else module_of(family._file, notice)
 
 
-def program_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of a program's only input, without its batch. Raises ConfigurationError if it has several."""
-    return onnx_input_shape(path) if path.suffix == GRAPH else input_shape_of(path)
+def inputs_in(program: Path) -> tuple[InputPart, ...]:
+    """Return a program's inputs, without their batch. Raises ConfigurationError for an ONNX graph of several."""
+    if program.suffix == GRAPH:
+        return (InputPart(name="images", shape=onnx_input_shape(program)),)
+    return program_inputs(program)
 
 
 def require_fit(module: nn.Module, spec: TaskSpec, called: str) -> None:
@@ -226,16 +230,18 @@ def require_repeatable(module: nn.Module, given: InputSpec, called: str) -> None
 def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object:
     """Return a model's output for two blank samples. Raises ConfigurationError if it can't take them."""
     shape, what = given.shape, given.what
-    if given.text is None and len(shape) not in _AXES:
+    if given.text is None and not given.parts and len(shape) not in _AXES:
         raise ConfigurationError.one(
             f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
             "give a model that takes (N, C, H, W) or (N, C, T)",
         )
     inputs = inputs_of(module)
-    if len(inputs) > 1:
+    if given.parts:
+        _require_parts(module, given.parts, called)
+    elif len(inputs) > 1:
         raise ConfigurationError.one(
-            f"`{called}` takes {len(inputs)} inputs ({', '.join(inputs)}), and {_LATER}",
-            "give each a shape, --input 3x224x224,4, for a float32 file; else build the others into its forward",
+            f"`{called}` takes {len(inputs)} inputs ({', '.join(inputs)}), and {what} of one input were given",
+            "name the arrays of the .npz as the parameters of forward, or give each a shape, --input 3x224x224,4",
         )
     try:
         with torch.no_grad():
@@ -244,16 +250,33 @@ def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object
         if is_want_of_memory(error) or is_shortage(error):
             raise
         reason = first_line(error)
-        tokens = "indices" in reason and ("Long" in reason or "Int" in reason)
+        tokens = not given.parts and "indices" in reason and ("Long" in reason or "Int" in reason)
         raise ConfigurationError.one(
             f"`{called}` takes whole numbers (tokens), and {_LATER}"
             if tokens
-            else f"`{called}` can't take two {what} {shape}: {reason}",
+            else f"`{called}` can't take two {what} {given if given.parts else shape}: {reason}",
             "give a project with the task text-classification"
             if tokens
+            else "give the shapes and types that it was trained with"
+            if given.parts
             else "give the size that it was trained with, to the task or as "
             f"--input {'3x224x224' if given.is_image else '1x16000'}",
         ) from error
+
+
+def _require_parts(module: nn.Module, parts: Sequence[InputPart], called: str) -> None:
+    """Check parts against the names of a module's inputs. Raises ConfigurationError."""
+    required, known, given = inputs_of(module), inputs_of(module, optional=True), [part.name for part in parts]
+    if missing := [name for name in required if name not in given]:
+        raise ConfigurationError.one(
+            f"`{called}` takes {len(required)} inputs ({', '.join(required)}), and `{missing[0]}` is not given",
+            "give all of them, by the names of forward's parameters",
+        )
+    if unknown := [name for name in given if known and name not in known]:
+        raise ConfigurationError.one(
+            f"`{called}` has no input `{unknown[0]}`: its forward takes {', '.join(known)}",
+            "name the inputs as forward's parameters",
+        )
 
 
 def _require_finite(answers: Sequence[Tensor], called: str) -> None:
@@ -266,7 +289,7 @@ def _require_finite(answers: Sequence[Tensor], called: str) -> None:
 def inputs_of(module: nn.Module, optional: bool = False) -> list[str]:
     """Return the names of required inputs, or with the optional ones."""
     try:
-        parameters = inspect.signature(module.forward).parameters.values()
+        parameters = forward_of(module).parameters.values()
     except (TypeError, ValueError):  # made in C, without a signature: the call itself will fail
         return []
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -27,11 +27,12 @@ from edgekd.errors import ConfigurationError, Place, first_line
 from edgekd.students.graph import operator_of
 from edgekd.students.outputs import logits_in
 from edgekd.students.weights import frozen
+from edgekd.tasks.input_parts import InputPart
 
 if TYPE_CHECKING:
     from torch.export.pt2_archive._package import PT2ArchiveReader
 
-__all__ = ["input_shape_of", "module_of"]
+__all__ = ["module_of", "program_inputs"]
 
 _AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (images,)), 'model.pt2')"
 _MODEL = "model"  # as torch.export.save calls it
@@ -60,13 +61,15 @@ def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.
 
 
 def _same_answers(program: ExportedProgram, module: nn.Module) -> bool:
-    """Return whether both have the same outputs for one random image, or as many as the program was exported with."""
-    given = _input_of(program, Place()).meta["val"]
-    batch = given.shape[0] if isinstance(given.shape[0], int) else given.shape[0].node.hint or 2
-    images = torch.randn(batch, *map(int, given.shape[1:]), generator=torch.Generator().manual_seed(0))
-    images = images.to(given.dtype)
+    """Return whether both have the same outputs for one random sample, or as many as the program was exported with."""
+    drawn, inputs = torch.Generator().manual_seed(0), []
+    for given in (node.meta["val"] for node in _inputs_of(program)):
+        batch = given.shape[0] if isinstance(given.shape[0], int) else given.shape[0].node.hint or 2
+        shape = (batch, *map(int, given.shape[1:]))
+        values = torch.randn(shape, generator=drawn)
+        inputs.append(values.to(given.dtype) if given.is_floating_point() else (values > 0).to(given.dtype))
     with torch.no_grad():
-        answer, found = program.module()(images), module.eval()(images)
+        answer, found = program.module()(*inputs), module.eval()(*inputs)
     logits = logits_in(answer)
     expected = pytree.tree_leaves(answer) if logits is None else [logits]
     pairs = zip(pytree.tree_leaves(found), expected, strict=True)
@@ -79,10 +82,16 @@ def _is_close(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=0.0, atol=limit, equal_nan=True)
 
 
-def input_shape_of(path: Path) -> tuple[int, ...]:
-    """Return the shape of the program's only input, without its batch. Raises ConfigurationError if it has several."""
-    value = _input_of(_program(path), Place(str(path))).meta["val"]
-    return tuple(int(size) for size in value.shape[1:])
+def program_inputs(path: Path) -> tuple[InputPart, ...]:
+    """Return the program's inputs, without their batch. Raises ConfigurationError for a file that is no program."""
+    return tuple(
+        InputPart(
+            name=node.name,
+            shape=tuple(int(size) for size in node.meta["val"].shape[1:]),
+            dtype="float32" if node.meta["val"].is_floating_point() else "int32",
+        )
+        for node in _inputs_of(_program(path))
+    )
 
 
 def _program(path: Path) -> ExportedProgram:
@@ -131,16 +140,9 @@ def _refuse_code(archive: PT2ArchiveReader, place: Place) -> None:
                     raise refused(f"pickled objects in {entry.get('path_name')}")
 
 
-def _input_of(program: ExportedProgram, place: Place) -> fx.Node:
+def _inputs_of(program: ExportedProgram) -> list[fx.Node]:
     names = program.graph_signature.user_inputs
-    if len(names) != 1:
-        raise ConfigurationError.one(
-            f"takes {len(names)} inputs ({', '.join(map(str, names))}), and models of one image are taken so far",
-            "export a model of one image (N, C, H, W)",
-            place,
-        )
-    found: fx.Node = next(node for node in program.graph.nodes if node.name == names[0])
-    return found
+    return [node for node in program.graph.nodes if node.name in names]
 
 
 class _Layers:
@@ -163,10 +165,10 @@ class _Layers:
 
     def module(self) -> nn.Module:
         """Convert the whole program."""
-        given = _input_of(self._program, self._place)
+        given = _inputs_of(self._program)
         for node in self._program.graph.nodes:
-            if node is given:
-                self._new[node] = self._graph.placeholder("images")
+            if node in given:
+                self._new[node] = self._input(node, node.name if len(given) > 1 else "images")
             elif node.op == "call_function":
                 self._call(node)
             elif node.op == "output":
@@ -175,6 +177,11 @@ class _Layers:
         module.graph.eliminate_dead_code()
         module.recompile()
         return module
+
+    def _input(self, node: fx.Node, name: str) -> fx.Node:
+        """Return the new graph's input: whole numbers of any type become the program's."""
+        given, dtype = self._graph.placeholder(name), node.meta["val"].dtype
+        return given if dtype.is_floating_point else self._graph.call_method("to", (given, dtype))
 
     def _answer(self, nodes: Any) -> Any:
         """Return the logits node; all output nodes if `logits_in` finds none."""

@@ -9,7 +9,7 @@ A task has one head or several. One classification head is the plain case: label
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from edgekd.records import Digest, Extended, Record
+from edgekd.tasks.input_parts import InputPart, random_parts
 
 __all__ = [
     "CountedTask",
@@ -105,15 +106,16 @@ class TextSpec(Record):
 
 
 class InputSpec(Extended):
-    """Input without its batch axis: an image (C, H, W), a signal (C, T) or a text's token ids (T,).
+    """Input without its batch axis: an image (C, H, W), a signal (C, T), a text's token ids (T,), or several inputs.
 
     A student gets token ids unchanged; of images and signals it gets ``(raw - mean) / std``, by channel, in raw units.
+    Several inputs are the ``parts`` of one packed sample (values,), and not normalised.
     `example` and `random` make such inputs; all code that traces, times or checks a module by calling it uses them.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset({"picture", "sound", "text"})
+    added: ClassVar[frozenset[str]] = frozenset({"picture", "sound", "text", "parts"})
     name: str = "image"
-    shape: tuple[PositiveInt, ...]  # (C, H, W), (C, T) or (T,)
+    shape: tuple[PositiveInt, ...]  # (C, H, W), (C, T), (T,) or (values,)
     raw_dtype: Literal["uint8", "float32", "int32"] = "uint8"
     raw_range: tuple[float, float] = (0.0, 255.0)
     mean: tuple[float, ...] = (0.0,)  # one value, or one a channel
@@ -121,6 +123,22 @@ class InputSpec(Extended):
     picture: PictureSpec | None = None  # None: raw samples don't come from picture files
     sound: SoundSpec | None = None  # None: they don't come from WAV files
     text: TextSpec | None = None  # None: they are no ids of tokens
+    parts: tuple[InputPart, ...] = ()  # several inputs, in the order of their values; empty for one
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[InputPart], raw_range: tuple[float, float] = (0.0, 1.0)) -> Self:
+        """Return the input of packed samples. ``raw_range`` is that of all their values."""
+        size = sum(part.size for part in parts)
+        return cls(name="inputs", shape=(size,), raw_dtype="float32", raw_range=raw_range, parts=tuple(parts))
+
+    @model_validator(mode="after")
+    def _parts_fill_it(self) -> Self:
+        size = sum(part.size for part in self.parts)
+        if self.parts and (self.shape, self.raw_dtype, self.mean, self.std) != ((size,), "float32", (0.0,), (1.0,)):
+            raise ValueError(f"{len(self.parts)} parts need shape ({size},), raw_dtype float32, mean 0 and std 1")
+        if len({part.name for part in self.parts}) < len(self.parts):
+            raise ValueError("parts need names of their own")
+        return self
 
     @property
     def is_image(self) -> bool:
@@ -129,13 +147,18 @@ class InputSpec(Extended):
 
     @property
     def what(self) -> str:
-        """The samples' name in messages: ``images``, ``signals`` or ``texts``."""
+        """The samples' name in messages: ``images``, ``signals``, ``texts`` or ``samples``."""
+        if self.parts:
+            return "samples"
         return "texts" if self.text is not None else "images" if self.is_image else "signals"
 
     @property
     def axes(self) -> str:
         """Axes of a sample, in words."""
         return {1: "T" if self.text is not None else "C", 2: "C x T", 3: "C x H x W"}[len(self.shape)]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.parts)) or f"{' x '.join(map(str, self.shape))} ({self.axes})"
 
     def at_once(self, most_bytes: int = _BYTES_AT_ONCE) -> int:
         """Return the number of samples of one forward pass: at most 256, and at most ``most_bytes`` as float32.
@@ -152,6 +175,8 @@ class InputSpec(Extended):
 
     def random(self, seed: int, batch: int = 1) -> NDArray[Any]:
         """Return normalised samples (batch, *shape), standard normal, or uniform ids."""
+        if self.parts:
+            return random_parts(self.parts, seed, batch)
         drawn = np.random.default_rng(seed)
         if self.text is not None:
             return drawn.integers(0, self.text.vocabulary, (batch, *self.shape), np.int32)

@@ -2,7 +2,8 @@
 
 The function has no arguments and returns either a mapping of arrays named as in a .npz file (x_train, y_train, x_test,
 y_test and, optionally, x_validation, y_validation, class_names; with validation arrays, x_train and y_train may be
-missing), or an object that is a Task itself; the other options are for arrays only.
+missing), or an object that is a Task itself; the other options are for arrays only. Samples of several inputs are a
+mapping of arrays in the place of x_train and so on, by the names of the student's ``forward`` parameters.
 """
 
 from __future__ import annotations
@@ -17,9 +18,21 @@ from pydantic import PrivateAttr
 
 from edgekd.code_references import CodeReference, running
 from edgekd.errors import ConfigurationError, UnknownName
-from edgekd.tasks._protocol import HeadSpec, Rows, Score, Split, SplitName, SplitSizes, Task, TaskSpec, sizes_of
+from edgekd.tasks._protocol import (
+    HeadSpec,
+    InputSpec,
+    Rows,
+    Score,
+    Split,
+    SplitName,
+    SplitSizes,
+    Task,
+    TaskSpec,
+    sizes_of,
+)
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.images.classification import ArrayImages, names_of
+from edgekd.tasks.input_parts import InputPart, packed_parts
 from edgekd.tasks.labelled import LabelledImages
 from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
@@ -35,6 +48,7 @@ class PythonTask(ArrayImages):
     module: CodeReference
     _found: Any = PrivateAttr(None)
     _checked: bool = PrivateAttr(False)
+    _parts: dict[str, tuple[InputPart, ...]] = PrivateAttr(default_factory=dict)  # of several inputs, by split
 
     @property
     def spec(self) -> TaskSpec:
@@ -142,8 +156,40 @@ class PythonTask(ArrayImages):
         for key in (f"x_{name}", f"y_{name}"):
             if key not in arrays:
                 raise UnknownName("array", key, map(str, arrays), remedy=f"`{self.module.target}()` must return it")
-        inputs, labels = (np.asarray(arrays[f"{letter}_{name}"]) for letter in "xy")
-        return images_of(inputs, labels, self.layout, f"{self.module.target} {name}")
+        inputs, labels = arrays[f"x_{name}"], np.asarray(arrays[f"y_{name}"])
+        where = f"{self.module.target} {name}"
+        if not isinstance(inputs, Mapping):
+            return images_of(np.asarray(inputs), labels, self.layout, where)
+        packed = self._packed(name, inputs, where)
+        return LabelledImages(packed, images_of(packed, labels, "nct", where).labels)
+
+    def _packed(self, name: str, inputs: Mapping[str, Any], where: str) -> NDArray[np.float32]:
+        """Return packed samples. Raises ConfigurationError if another split has other inputs."""
+        first = next(iter(self._parts.values()), ())
+        if first and {part.name for part in first} != set(inputs):
+            raise ConfigurationError.one(
+                f"{where}: the inputs are {', '.join(inputs)}, and another split has {', '.join(map(str, first))}",
+                "give all splits the same inputs",
+            )
+        order = [part.name for part in first] or list(inputs)
+        parts, packed = packed_parts({key: np.asarray(inputs[key]) for key in order}, where)
+        for own, other in zip(parts, first, strict=False):
+            if (own.shape, own.dtype) != (other.shape, other.dtype):
+                raise ConfigurationError.one(f"{where}: `{own}` is `{other}` in another split", "give both alike")
+        self._parts[name] = parts
+        return packed
+
+    def _input(self, seen: NDArray[np.generic], mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
+        if not self._parts:
+            return super()._input(seen, mean, std)
+        if self.mean is not None:
+            raise ConfigurationError.one(
+                f"`{self.module.target}()` returns several inputs, and `mean` and `std` are for one",
+                "leave them out: a model gets several inputs as they are",
+            )
+        columns = zip(*(parts for name, parts in self._parts.items() if name != "test"), strict=True)
+        highest = [column[0].but(highest=max(part.highest for part in column)) for column in columns]
+        return InputSpec.of_parts(highest, self._raw_range())
 
 
 def _wrong_rows(spec: TaskSpec, labels: Rows, count: int) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from edgekd.errors import ConfigurationError, first_line
 from edgekd.students.heads.deployed import Decoder
 from edgekd.students.heads.many import raw_names
-from edgekd.tasks._protocol import HeadSpec, Rows, Score, Task, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, Score, Task, TaskSpec
 from edgekd.tasks.metrics.heads import score_heads
 from edgekd.tasks.rows import has_label, output_rows
 from edgekd.teachers._protocol import Bindable, Teacher
@@ -26,18 +26,14 @@ _RATED, _MOST_AT_ONCE = 512, 64
 def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
     """Return the teacher for this task. Raises ConfigurationError if it can't take its inputs or has other classes."""
     bound = teacher.bound(spec) if isinstance(teacher, Bindable) else teacher
-    low, high = spec.input.raw_range
-    # two different images detect a teacher that confuses batch and class axes
-    probe = (
-        torch.linspace(low, high, 2).reshape(2, *[1] * len(spec.input.shape)).expand(2, *spec.input.shape).contiguous()
-    )
+    probe = _two_samples(spec.input)
     try:
         answers = bound.logits(probe)
     except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
         reason = first_line(error)
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` can't take this task's {spec.input.what} {spec.input.shape}: {reason}",
-            "give a teacher for this input, or its `resize`",
+            f"teacher `{bound.name}` can't take this task's {spec.input.what} {spec.input}: {reason}",
+            "give a teacher of these inputs" if spec.input.parts else "give a teacher for this input, or its `resize`",
         ) from error
     if not spec.plain:
         return _with_heads(bound, spec, answers)
@@ -56,6 +52,14 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
             "remove the softmax at its end; for a file, write `answers: probabilities`",
         )
     return bound
+
+
+def _two_samples(given: InputSpec) -> Tensor:
+    """Return two different raw samples, which detect a teacher that confuses batch and class axes."""
+    if given.parts:
+        return torch.from_numpy(given.random(0, 2))
+    low, high = given.raw_range
+    return torch.linspace(low, high, 2).reshape(2, *[1] * len(given.shape)).expand(2, *given.shape).contiguous()
 
 
 def _with_heads(teacher: Teacher, spec: TaskSpec, answers: Tensor) -> Teacher:

@@ -18,8 +18,9 @@ from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
 from edgekd.students.outputs import misfit, standardised_raw
+from edgekd.students.parting import taking_parts
 from edgekd.students.weights import built_module, source_file, state_digest
-from edgekd.tasks._protocol import HeadSpec, TaskSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
 from edgekd.teachers.packing import Packed, packed, packing_of
 
@@ -35,6 +36,7 @@ class TorchTeacher(ForeignTeacher):
     weights: ExistingFile | None = None
     _module: nn.Module | None = PrivateAttr(None)
     _layout: torch.memory_format = PrivateAttr(torch.channels_last)  # of images and weights: most CPUs are faster so
+    _parts: InputSpec | None = PrivateAttr(None)  # of a task whose samples are several inputs
     _heads: tuple[HeadSpec, ...] = PrivateAttr(())  # of a task that isn't plain
     _packing: tuple[Packed, ...] = PrivateAttr(())
 
@@ -57,6 +59,8 @@ class TorchTeacher(ForeignTeacher):
         bound._heads, bound._packing = () if spec.plain else spec.heads, ()
         if not spec.plain:
             bound._digest = None  # order and units of outputs depend on the task
+        if spec.input.parts:
+            bound._parts, bound._module = spec.input, None
         return bound
 
     @property
@@ -68,6 +72,8 @@ class TorchTeacher(ForeignTeacher):
         """Return the person's module, frozen, in eval mode."""
         if self._module is None:
             self._module = built_module(self.module, self.weights)
+            if self._parts is not None:
+                taking_parts(self._module, self._parts)
             self._lay_out(self._module)
         return self._module
 

@@ -1,22 +1,28 @@
-"""Models of several inputs: float32 files in three formats that answer as the model does, and what is refused."""
+"""Models of several inputs: files that take each input by its name, in every precision, and what is refused."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
 from edgekd import api
 from edgekd.artefacts import Format
+from edgekd.bundle.preprocess import PREPROCESS, Preprocess
 from edgekd.cli.main import main
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import SilentEvents
-from edgekd.export.several import answers_to
-from edgekd.exporting.bundling import require_replaceable
 from edgekd.exporting.model_argument import given_model
 from edgekd.exporting.naming import shapes_of
-from edgekd.exporting.several import require_taken
+from edgekd.exporting.parts import parts_of
+from edgekd.store.schema import read_record
+from edgekd.students.parting import taking_parts
+from edgekd.tasks._protocol import InputSpec
+from edgekd.tasks.input_parts import InputPart, pack
 
 SOURCE = """
 import torch
@@ -33,9 +39,25 @@ class PictureAndNumbers(nn.Module):
         return self.classes(torch.cat((self.trunk(picture).mean((2, 3)), self.numbers(numbers).relu()), 1))
 
 
+class WithWords(PictureAndNumbers):
+    def __init__(self):
+        super().__init__()
+        self.words, self.of_words = nn.Embedding(50, 8), nn.Linear(8, 5)
+
+    def forward(self, picture, numbers, words, mask):
+        mask = mask.unsqueeze(2).float()
+        mean = (self.words(words) * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return super().forward(picture, numbers) + self.of_words(mean)
+
+
 def both():
     torch.manual_seed(0)
-    return PictureAndNumbers()
+    return PictureAndNumbers().eval()
+
+
+def words():
+    torch.manual_seed(0)
+    return WithWords().eval()
 """
 
 
@@ -63,23 +85,69 @@ def both(folder):
     return "with_numbers.py:both"
 
 
+@pytest.fixture
+def samples(folder):
+    drawn = np.random.default_rng(0)
+    arrays = {
+        "picture": drawn.standard_normal((96, 3, 8, 8)).astype(np.float32),
+        "numbers": drawn.random((96, 4)),
+        "words": drawn.integers(0, 50, (96, 6)),
+        "mask": (np.arange(6) < drawn.integers(1, 7, (96, 1))).astype(np.int64),
+        "y": np.arange(96) % 5,
+    }
+    np.savez(folder / "several.npz", **arrays)
+    return arrays
+
+
+def answered(bundle) -> str:
+    """What the bundle's own example prints."""
+    done = subprocess.run([sys.executable, str(bundle / "example.py")], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.runtime
 def test_files_of_all_formats_answer_as_the_model(both, folder):
     answer = api.export_model(both, output="out", shape=[(3, 8, 8), (4,)], events=SilentEvents())
     assert [(row.format, row.outcome, row.detail) for row in answer.files] == [(form, "written", "") for form in Format]
     assert all(row.parity.agree == row.parity.samples == 16 for row in answer.files)
-    stated = json.loads((folder / "out" / "onnx" / "inputs.json").read_text())
-    assert [(one["name"], one["shape"]) for one in stated["inputs"]] == [
-        ("picture", [1, 3, 8, 8]), ("numbers", [1, 4]),
-    ]  # fmt: skip
-    samples = np.load(folder / "out" / "tflite" / "samples.npz")
-    module = given_model(both, None).module(print)
-    assert np.allclose(answers_to(module, [samples["picture"], samples["numbers"]]), samples["answers"], atol=1e-5)
-    require_replaceable(folder / "out" / "onnx")
-    (folder / "out" / "onnx" / "mine.py").touch()
-    with pytest.raises(UsageError, match="more than a bundle"):
-        api.export_model(both, output="out", shape=[(3, 8, 8), (4,)], events=SilentEvents())
+    for form in Format:
+        stated = read_record(folder / "out" / form.value / PREPROCESS, Preprocess)
+        assert [(one.name, one.dtype, one.shape) for one in stated.inputs] == [
+            ("picture", "float32", (1, 3, 8, 8)), ("numbers", "float32", (1, 4)),
+        ]  # fmt: skip
+        assert answered(folder / "out" / form.value).startswith("class ")
+    graph = onnx.load(folder / "out" / "onnx" / "model.onnx").graph
+    assert [value.name for value in graph.input] == ["picture", "numbers"]
+    assert "Split" not in {node.op_type for node in graph.node}
+
+
+@pytest.mark.slow
+@pytest.mark.runtime
+def test_they_are_quantized_and_scored_with_ids_among_them(both, samples, folder):
+    model, precisions = "with_numbers.py:words", ["int8", "dynamic-int8", "float16"]
+    answer = api.export_model(model, output="out", data="several.npz", precisions=precisions, events=SilentEvents())
+    assert [(row.outcome, row.detail) for row in answer.files] == [("written", "")] * 9
+    module = given_model(model, None).module(print)
+    with torch.no_grad():
+        said = module(*(torch.from_numpy(np.asarray(a, np.float32 if a.dtype.kind == "f" else np.int64)) for a in [
+            samples[name] for name in ("picture", "numbers", "words", "mask")
+        ])).argmax(1)  # fmt: skip
+    share = float((said.numpy() == samples["y"]).mean())
+    assert answer.accuracy is not None
+    assert abs(answer.accuracy - share) < 0.15  # of half the samples, which scored
+    for row in answer.files:
+        assert row.parity.agree >= row.parity.samples - 1
+        assert abs(row.accuracy - answer.accuracy) < 0.1
+        assert answered(row.bundle).startswith("class ")
+    graph = onnx.load(folder / "out" / "onnx" / "int8" / "model.onnx").graph
+    kinds = [value.type.tensor_type.elem_type for value in graph.input]
+    assert kinds == [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT, onnx.TensorProto.INT32, onnx.TensorProto.INT32]
+    operators = [node.op_type for node in graph.node]
+    assert "Split" not in operators
+    quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert len(quantized) > 4
+    assert "edgekd_inputs" not in str(answer.lines())
 
 
 @pytest.mark.slow
@@ -89,29 +157,46 @@ def test_they_are_converted_to_be_timed(both, folder):
     assert main(asked) in (0, 6)  # 6: a busy machine
 
 
+def test_a_module_takes_its_inputs_packed(both):
+    module = given_model(both, None).module(print)
+    parts = (InputPart(name="numbers", shape=(4,)), InputPart(name="picture", shape=(3, 8, 8)))  # in another order
+    picture, numbers = torch.randn(2, 3, 8, 8), torch.randn(2, 4)
+    expected = module(picture, numbers)
+    packed = torch.from_numpy(pack([numbers.numpy(), picture.numpy()]))
+    names = set(module.state_dict())
+    assert torch.equal(taking_parts(module, InputSpec.of_parts(parts))(packed), expected)
+    assert set(module.state_dict()) == names
+
+
 def test_shapes_that_do_not_fit_are_reported(both):
     module = given_model(both, None).module(print)
-    assert [values.shape for values in require_taken(module, "both", ((3, 8, 8), (4,)))] == [(16, 3, 8, 8), (16, 4)]
+    found = parts_of(module, "both", ((3, 8, 8), (4,)), None)
+    assert list(map(str, found)) == ["picture 3 x 8 x 8 float32", "numbers 4 float32"]
     with pytest.raises(ConfigurationError, match=r"takes 2 inputs \(picture, numbers\), and --input has 3 shapes"):
-        require_taken(module, "both", ((3, 8, 8), (4,), (2,)))
-    with pytest.raises(ConfigurationError, match=r"can't take float32 inputs \(1, 3, 8, 8\), \(1, 5\): mat1"):
-        require_taken(module, "both", ((3, 8, 8), (5,)))
+        parts_of(module, "both", ((3, 8, 8), (4,), (2,)), None)
+    with pytest.raises(ConfigurationError, match=r"can't take two samples picture 3 x 8 x 8 float32, numbers 5 float"):
+        api.export_model(both, output="out", shape=[(3, 8, 8), (5,)], events=SilentEvents())
     with pytest.raises(UsageError, match="a shape an input expected"):
         shapes_of("3x8x8,")
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [{"precisions": ["int8"]}, {"max_drop": 0.01}, {"mean": (1.0,), "std": (1.0,)}, {"target": "t"}, {"data": "d.npz"}],
+    ("kept", "asked", "said"),
+    [
+        (["picture", "y"], {}, "has the arrays picture, y"),
+        (["picture", "numbers", "y"], {"shape": [(3, 8, 8), (5,)]}, "--input and the arrays of some.npz differ"),
+        (["picture", "numbers", "y"], {"mean": (1.0,), "std": (1.0,)}, "--mean and --std are for one input"),
+    ],
 )
-def test_what_needs_one_input_is_refused(both, asked):
-    with pytest.raises(UsageError, match="is for models of one input"):
-        api.export_model(both, output="out", shape=[(3, 8, 8), (4,)], events=SilentEvents(), **asked)
+def test_data_that_does_not_fit_is_reported(both, samples, folder, kept, asked, said):
+    np.savez(folder / "some.npz", **{name: samples[name] for name in kept})
+    with pytest.raises((ConfigurationError, UsageError), match=said):
+        api.export_model(both, output="out", data="some.npz", events=SilentEvents(), **asked)
 
 
 def test_an_optional_input_may_have_a_shape(folder):
     (folder / "with_meta.py").write_text(WITH_META)
     given = given_model("with_meta.py:build", None)
-    assert len(require_taken(given.module(print), given.called, [(4,), (2,)])) == 2
+    assert len(parts_of(given.module(print), given.called, [(4,), (2,)], None)) == 2
     with pytest.raises(ConfigurationError, match="--input has 3 shapes"):
-        require_taken(given.module(print), given.called, [(4,), (2,), (2,)])
+        parts_of(given.module(print), given.called, [(4,), (2,), (2,)], None)

@@ -42,8 +42,8 @@ TINY = BackendSpec(
     provider="cpu",
     formats=(Format.TFLITE,),
     precisions=(Precision.INT8,),
-    example="answer = batch",
-    example_heads="answers = batch",
+    example="answer = inputs[0]",
+    example_heads="answers = inputs[0]",
 )
 """
 Install = Callable[..., Path]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks.digits import Digits
+from edgekd.tasks.input_parts import unpack
 from edgekd.tasks.python import PythonTask
 from edgekd.testing.contracts.task import TaskContract
 
@@ -40,6 +42,60 @@ class TestOwnTask(TaskContract):
     @pytest.fixture
     def make_task(self, tmp_path):
         return lambda: task(tmp_path, "from edgekd.tasks.digits import Digits\ndef task():\n    return Digits()\n")
+
+
+SEVERAL = """
+import numpy as np
+def task():
+    rng = np.random.default_rng(0)
+    def part(count):
+        inputs = {
+            "picture": rng.standard_normal((count, 3, 6, 6)).astype(np.float32),
+            "words": rng.integers(0, 40, (count, 7)),
+            "numbers": rng.random((count, 2)),
+        }
+        return inputs, np.arange(count) % 4
+    (x_train, y_train), (x_test, y_test) = part(150), part(50)
+    return {"x_train": x_train, "y_train": y_train, "x_test": dict(reversed(x_test.items())), "y_test": y_test}
+"""
+
+
+class TestSeveralInputs(TaskContract):
+    @pytest.fixture
+    def make_task(self, tmp_path):
+        made = task(tmp_path, SEVERAL, calibration=20)
+        return lambda: made.but()
+
+
+def test_several_inputs_are_the_parts_of_one_packed_sample(tmp_path):
+    made = task(tmp_path, SEVERAL, calibration=20)
+    given = made.spec.input
+    assert str(given) == "picture 3 x 6 x 6 float32, words 7 int32, numbers 2 float32"
+    assert (given.shape, given.what, given.parts[1].highest) == ((3 * 36 + 7 + 2,), "samples", 39)
+    picture, words, numbers = unpack(given.parts, made.split("test").inputs)
+    assert (picture.shape, words.shape, numbers.shape) == ((50, 3, 6, 6), (50, 7), (50, 2))
+    assert words.dtype == np.int32  # in the order of training, though the test arrays came in another
+    assert words.max() == 39
+    drawn = unpack(given.parts, given.random(0, 8))
+    assert drawn[1].min() >= 0
+    assert drawn[1].max() <= 39
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("(count, 2))", "(count,))", r"`numbers` is \(150,\)"),
+        ("0, 40, (count, 7)", "-1, 40, (count, 7)", "whole numbers from -1 to 39"),
+        ("rng.random((count, 2))", "rng.random((count, 2)) > 0.5", "`numbers` is bool"),
+        ("(count, 7)", "(count + 1, 7)", "`words` has 151 samples, and `picture` has 150"),
+        ("(count, 2))", "(count, count))", "numbers 50 float32` is `numbers 150 float32` in another split"),
+        ("dict(reversed(x_test.items()))", "{'picture': x_test['picture']}", "the inputs are picture, and another"),
+    ],
+)
+def test_inputs_that_no_model_can_take_are_refused(tmp_path, old, new, said):
+    assert old in SEVERAL
+    with pytest.raises(ConfigurationError, match=said):
+        task(tmp_path, SEVERAL.replace(old, new)).spec  # noqa: B018  # reading it is the test
 
 
 def test_an_own_task_is_asked_for_everything(tmp_path):

@@ -221,7 +221,7 @@ class OnnxGraph:
 
     @property
     def input(self) -> str:
-        """Name of the only input."""
+        """Name of the only input, until the I/O wrapper is put around the graph."""
         return str(self.graph.input[0].name)
 
     @property
@@ -284,7 +284,7 @@ class OnnxGraph:
 
     def finish(self) -> onnx.ModelProto:
         """Sort nodes so that each follows what it reads, check, and return the model."""
-        waiting, known = list(self.graph.node), {self.input, "", *self.initializers}
+        waiting, known = list(self.graph.node), {"", *self.initializers, *(value.name for value in self.graph.input)}
         ordered: list[onnx.NodeProto] = []
         while waiting:
             ready = [node for node in waiting if all(name in known for name in node.input)]

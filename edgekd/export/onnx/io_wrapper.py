@@ -29,7 +29,10 @@ def add_io_wrapper(graph: OnnxGraph, wrapper: IOWrapper, *, paired_input: bool =
     input, and the pair costs it nothing.
     """
     _give_output(graph, wrapper)
-    _give_input(graph, wrapper, paired_input)
+    if wrapper.student.task.input.parts:
+        _give_parts(graph, wrapper)
+    else:
+        _give_input(graph, wrapper, paired_input)
 
 
 def _give_input(graph: OnnxGraph, wrapper: IOWrapper, paired: bool) -> None:
@@ -54,6 +57,28 @@ def _give_input(graph: OnnxGraph, wrapper: IOWrapper, paired: bool) -> None:
     if late:
         value = graph.node("Transpose", [value], f"{name}/nchw", perm=inverse)
     graph.redirect(inside, value)
+
+
+def _give_parts(graph: OnnxGraph, wrapper: IOWrapper) -> None:
+    """Replace the parting of packed samples by the inputs themselves."""
+    options = wrapper.options
+    batch = "batch" if options.batch == "dynamic" else options.batch
+    (split,) = (node for node in graph.graph.node if graph.input in node.input)
+    values = list(split.output)
+    graph.graph.node.remove(split)
+    del graph.graph.input[:]
+    for part, value in zip(wrapper.student.task.input.parts, values, strict=True):
+        shape = [batch, *part.shape]
+        graph.graph.input.append(onnx.helper.make_tensor_value_info(part.name, _TYPES[part.dtype], shape))
+        if part.dtype == "int32":  # ids were cast to float to be packed
+            for cast in [node for node in graph.graph.node if node.op_type == "Cast" and value in node.input]:
+                value = cast.output[0]
+                graph.graph.node.remove(cast)
+        if len(part.shape) > 1:  # which a reshape follows: neither moves anything
+            flat = graph.constant(f"{part.name}/flat", np.asarray([-1, part.size], np.int64))
+            graph.node("Reshape", [part.name, flat], value)
+        else:
+            graph.redirect(value, part.name)
 
 
 def _encoded(

@@ -8,7 +8,7 @@ equality. An output that equals no node has no name, which static int8 refuses b
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -164,7 +164,7 @@ def _reshape_sums_of_one(model: Any) -> None:
 def _match(
     model: Any, data: bytes, example: NDArray[np.float32], traced: Traced, values: Mapping[str, NDArray[np.float32]]
 ) -> dict[int, tuple[str, ...]]:
-    interpreter, floats = run_shown(data, example), float_nodes(traced)
+    interpreter, floats = run_shown(data, [example]), float_nodes(traced)
     nodes = {node.name: node for node in traced.program.graph.nodes}
     source = next(name for name, key in traced.keys.items() if key == "input")
     rows = {name: spec_of(nodes[name]) for name in values if name != source}
@@ -204,8 +204,8 @@ def _moves(spelling: str) -> bool:
     return spelling in TFLITE and TFLITE[spelling].moves
 
 
-def run_shown(data: bytes, example: NDArray[Any]) -> Any:
-    """Run a file on one input with every intermediate value kept; returns the interpreter after the call."""
+def run_shown(data: bytes, inputs: Sequence[NDArray[Any]]) -> Any:
+    """Run a file on its inputs with every intermediate value kept; returns the interpreter after the call."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -214,11 +214,13 @@ def run_shown(data: bytes, example: NDArray[Any]) -> Any:
         experimental_preserve_all_tensors=True,
         num_threads=1,
     )
-    detail = interpreter.get_input_details()[0]
-    if tuple(detail["shape"]) != example.shape:
-        interpreter.resize_tensor_input(detail["index"], example.shape)
+    given = list(zip(interpreter.get_input_details(), inputs, strict=True))
+    for detail, values in given:
+        if tuple(detail["shape"]) != values.shape:
+            interpreter.resize_tensor_input(detail["index"], values.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(detail["index"], example)
+    for detail, values in given:
+        interpreter.set_tensor(detail["index"], values)
     interpreter.invoke()
     return interpreter
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekd.export.io_wrapper import IOWrapper
 from edgekd.export.tflite.flatbuffer import add_operator, add_tensor, schema
+from edgekd.export.tflite.parting import give_parts
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["add_io_wrapper"]
@@ -23,17 +24,25 @@ def add_io_wrapper(model: Any, wrapper: IOWrapper) -> None:
 
     It takes normalised values, channels last, float32 or (static int8) int8.
     """
-    _give_input(model, wrapper)
-    _give_output(model, wrapper)
     graph, task = model.subgraphs[0], wrapper.student.task
-    graph.tensors[int(graph.inputs[0])].name = task.input.name
-    names = [output.name for output in outputs_of(task)]
-    for index, name in zip(graph.outputs, names, strict=True):
+    if task.input.parts:
+        give_parts(model, task.input.parts)
+    else:
+        _give_input(model, wrapper)
+    _give_output(model, wrapper)
+    inputs = [part.name for part in task.input.parts] or [task.input.name]
+    outputs = [output.name for output in outputs_of(task)]
+    for index, name in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
         graph.tensors[int(index)].name = name
     for signature in model.signatureDefs or []:
-        signature.inputs[0].name, signature.inputs[0].tensorIndex = task.input.name, int(graph.inputs[0])
-        for given, index, name in zip(signature.outputs, graph.outputs, names, strict=True):
-            given.name, given.tensorIndex = name, int(index)
+        signature.inputs = [_entry(name, index) for name, index in zip(inputs, graph.inputs, strict=True)]
+        signature.outputs = [_entry(name, index) for name, index in zip(outputs, graph.outputs, strict=True)]
+
+
+def _entry(name: str, index: int) -> Any:
+    entry = schema().TensorMapT()
+    entry.name, entry.tensorIndex = name, int(index)
+    return entry
 
 
 class _Front:

@@ -20,7 +20,7 @@ from edgekd.errors import Interrupted, Problem
 from edgekd.ir.space import Arch
 from edgekd.records import Digest, Record, digest_json
 from edgekd.stages import Stage, StageContext
-from edgekd.students._protocol import Family, Inheriting, Student
+from edgekd.students._protocol import Family, Pretrained, Student
 from edgekd.tasks._protocol import TaskSpec
 from edgekd.teachers.normalise import normalised
 
@@ -31,7 +31,7 @@ _BATCH = 128
 
 def recalibrated_first(recipe: Sequence[Stage], arch: Arch, family: Family, spec: TaskSpec) -> tuple[Stage, ...]:
     """Return the recipe behind a recalibration where this arch inherits the weights of a wider network."""
-    whole = isinstance(family, Inheriting) and family.original(spec) == arch
+    whole = isinstance(family, Pretrained) and family.original(spec) == arch
     return tuple(recipe) if whole or not family.inherits else (Recalibrate(), *recipe)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     Field,
     PositiveInt,
@@ -137,25 +138,29 @@ class Images(CarvedTask):
             mean, std = data.described.moments(self.per_channel)
         check_channels(title, mean, std, channels)
         require_varied(title, std)
-        head = self._head()
-        exact = seen.dtype == np.uint8
+        head, given = self._head(), self._input(seen, mean, std)
         return TaskSpec(
             name=title,
-            kind=f"{self.samples_are}-{head.kind}",
-            input=InputSpec(
-                name=_INPUT_NAMES[len(seen.shape) - 1],
-                shape=seen.shape[1:],
-                raw_dtype="uint8" if exact else "float32",
-                raw_range=(0.0, 255.0) if exact else self._raw_range(),
-                mean=mean,
-                std=std,
-                picture=self._picture(),
-                sound=self._sound(),
-            ),
+            kind=f"{'multi-input' if given.parts else self.samples_are}-{head.kind}",
+            input=given,
             head=head,
             metric=MetricSpec(name=metric_name([head])),
             data=data.data,
             flip=self.flip,
+        )
+
+    def _input(self, seen: NDArray[np.generic], mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
+        """Return the input of raw samples like ``seen`` (N, C, ...)."""
+        exact = seen.dtype == np.uint8
+        return InputSpec(
+            name=_INPUT_NAMES[len(seen.shape) - 1],
+            shape=seen.shape[1:],
+            raw_dtype="uint8" if exact else "float32",
+            raw_range=(0.0, 255.0) if exact else self._raw_range(),
+            mean=mean,
+            std=std,
+            picture=self._picture(),
+            sound=self._sound(),
         )
 
     def _head(self) -> HeadSpec:

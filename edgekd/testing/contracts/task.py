@@ -35,7 +35,8 @@ class TaskContract:
 
     def test_spec_is_complete(self, make_task: Callable[[], Task]) -> None:
         spec = make_task().spec
-        assert len(spec.input.shape) in ((2, 3) if spec.input.text is None else (1,))
+        packed = spec.input.text is not None or spec.input.parts
+        assert len(spec.input.shape) in ((1,) if packed else (2, 3))
         for head in spec.heads:
             assert head.classes >= (2 if head.kind in ("classification", "segmentation") else 1)
             assert len(head.labels) in (0, head.classes)

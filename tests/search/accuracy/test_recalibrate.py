@@ -12,14 +12,18 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.compress.quantization.stage import Quantize
 from edgekd.distill.autotune import Execution, training_rate
 from edgekd.errors import Interrupted
 from edgekd.ir.space import Arch
-from edgekd.search.accuracy.recalibrate import Recalibrate
+from edgekd.search.accuracy.recalibrate import Recalibrate, recalibrated_first
 from edgekd.stages import StageContext
 from edgekd.students._protocol import Student
+from edgekd.students.own import Own
 from edgekd.students.resnet import ResNet
-from edgekd.tasks._protocol import InputSpec, Split, TextSpec
+from edgekd.tasks._protocol import HeadSpec, InputSpec, Split, TextSpec
+
+OWN = Path(__file__).parents[3] / "examples" / "own_model"
 
 
 @pytest.fixture
@@ -43,6 +47,13 @@ def test_statistics_are_those_of_the_samples(context: StageContext) -> None:
     assert after.module[0].momentum == norm.momentum
     assert norm.running_mean.item() == 9.0  # the given one is left alone
     assert not after.module.training
+
+
+def test_an_own_model_keeps_its_statistics(context: StageContext) -> None:
+    family = Own.model_validate({"model": "my_model.py:build"}, context={"folder": OWN})
+    spec = context.task.spec.but(head=HeadSpec(classes=10))
+    recipe = (Quantize.model_validate({"precision": "int8"}),)
+    assert recalibrated_first(recipe, Arch(), family, spec) == recipe
 
 
 def test_without_training_images_those_of_calibration_serve(context: StageContext, monkeypatch) -> None:

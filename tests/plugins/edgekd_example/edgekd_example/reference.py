@@ -19,6 +19,6 @@ REFERENCE = BackendSpec(
     example="""from onnx.reference import ReferenceEvaluator
 
 model = ReferenceEvaluator(here / "{model}")
-answer = model.run(None, {{model.input_names[0]: batch}})[0][0]""",
-    example_heads="answers = dict(zip(model.output_names, model.run(None, {{model.input_names[0]: batch}})))",
+answer = model.run(None, dict(zip(model.input_names, inputs)))[0][0]""",
+    example_heads="answers = dict(zip(model.output_names, model.run(None, dict(zip(model.input_names, inputs)))))",
 )
