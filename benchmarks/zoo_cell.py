@@ -7,9 +7,9 @@ person. Anything else that is raised is ``traceback``.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,7 +39,10 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import raw_names
+from edgekd.students.own import inputs_of
+from edgekd.students.parting import taking_parts
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec, TextSpec
+from edgekd.tasks.input_parts import InputPart, pack
 
 __all__ = ["make_cell"]
 
@@ -85,32 +88,39 @@ class Work:
             heads.append(HeadSpec(name=("logits", "numbers")[place], kind=kind, classes=int(size), **numbers))
         shape, ids = self.animal.inputs[0], self.animal.tokens
         given = InputSpec(shape=shape, raw_dtype="float32", raw_range=(-4.0, 4.0))
+        if len(self.animal.inputs) > 1:
+            named = zip(inputs_of(self.model), self.animal.inputs, strict=True)
+            given = InputSpec.of_parts([InputPart(name=name, shape=shape) for name, shape in named], (-4.0, 4.0))
         if ids:
             text = TextSpec(vocabulary=ids, padding=0, tokenizer="0" * 64)
             given = InputSpec(name="tokens", shape=shape, raw_dtype="int32", raw_range=(0, ids - 1), text=text)
         return TaskSpec(name="zoo", input=given, head=heads[0], more=tuple(heads[1:]), data="0" * 64)
 
     @cached_property
+    def module(self) -> nn.Module:
+        """The model, which takes several inputs packed."""
+        return taking_parts(copy.deepcopy(self.model), self.spec.input)
+
+    @cached_property
     def student(self) -> Student:
         """As it is exported."""
-        module = self.model if self.spec.plain else _Named(self.model, self.spec)
+        module = self.module if self.spec.plain else _Named(self.module, self.spec)
         return Student(module=module, task=self.spec, family=self.animal.name, options={}, arch=Arch.of({}))
 
     @cached_property
     def raw(self) -> np.ndarray[Any, Any]:
-        return samples_of(self.animal, _SAMPLES, seed=2)[0].numpy().astype(self.spec.input.raw_dtype)
+        return self.samples(_SAMPLES, seed=2)
+
+    def samples(self, count: int, seed: int) -> np.ndarray[Any, Any]:
+        """Raw samples, several inputs packed."""
+        arrays = [values.numpy() for values in samples_of(self.animal, count, seed)]
+        return pack(arrays) if self.spec.input.parts else arrays[0].astype(self.spec.input.raw_dtype)
 
     def own(self) -> dict[str, Any]:
         """Options of a person's own model: its function and its weights."""
         weights = self.scratch / f"{self.animal.name}.safetensors"
         save_file({name: value.contiguous() for name, value in _untied(self.model).items()}, weights)
         return {"of": f"zoo_models.{self.animal.build}", "weights": str(weights)}
-
-
-def _own_path(given: dict[str, Any]) -> str:
-    """``folder/module.py:function`` of a builder, as the command line takes it."""
-    module, _, function = given["of"].partition(":")
-    return f"{_FOLDER / (module.replace('.', '/') + '.py')}:{function}"
 
 
 def _untied(model: nn.Module) -> dict[str, Tensor]:
@@ -135,7 +145,7 @@ def taken(work: Work) -> dict[str, Any]:
     module = family.build(original, work.spec)
     images = torch.from_numpy(work.raw)
     with torch.no_grad():
-        answers = zip(pytree.tree_leaves(module(images)), pytree.tree_leaves(work.model(images)), strict=True)
+        answers = zip(pytree.tree_leaves(module(images)), pytree.tree_leaves(work.module(images)), strict=True)
     difference = max(float((found - expected).abs().max()) for found, expected in answers)
     return {"archs": space.size, "difference": difference}
 
@@ -146,7 +156,7 @@ def groups(work: Work) -> dict[str, Any]:
 
     if work.spec.plain or work.spec.more:
         taken(work)  # a model that isn't taken has its reason here too
-    found, left_out = find_groups(work.model, work.spec.input)
+    found, left_out = find_groups(work.module, work.spec.input)
     return {
         "prunable": len(found),
         "groups": len(found) + len(left_out),
@@ -176,11 +186,9 @@ def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
     """
     from edgekd import plugins
 
-    if len(work.animal.inputs) > 1:
-        return _of_several(work, part, precision)
     backend = Backend.model_validate(BACKENDS[part])
     options = ExportOptions()
-    calibration = samples_of(work.animal, _CALIBRATION, seed=3)[0].numpy().astype(work.spec.input.raw_dtype)
+    calibration = work.samples(_CALIBRATION, seed=3)
     student = calibrate(work.student, calibration, precision, "percentile", work.device, backend)
     exporter: Exporter = plugins.load("edgekd.exporters", part)()
     path = work.scratch / f"{work.animal.name}-{precision.value}{Format(part).suffix}"
@@ -201,31 +209,13 @@ def exported(work: Work, part: str, precision: Precision) -> dict[str, Any]:
     }
     if precision is not Precision.INT8:
         return figures
-    more = samples_of(work.animal, _COUNTED, seed=4)[0].numpy().astype(work.spec.input.raw_dtype)
+    more = work.samples(_COUNTED, seed=4)
     answers = _answers(artefact, backend, student, more, options)
     return figures | {
         "reference": _agreement(work.spec, answers, expected_answers(student, more, options, backend)),
         "counted": _COUNTED,
         "in_float": student.annotations.in_float,
     }
-
-
-def _of_several(work: Work, part: str, precision: Precision) -> dict[str, Any]:
-    """The file of a model of several inputs, as `edgekd export` makes and compares it."""
-    from edgekd.events import SilentEvents
-    from edgekd.exporting.export import ExportPlan, export_model
-
-    given = work.own()
-    plan = ExportPlan(formats=(Format(part),), precisions=(precision,), shapes=work.animal.inputs)
-    output = work.scratch / "several"
-    answer = export_model(_own_path(given), Path(given["weights"]), plan, output, SilentEvents())
-    (made,) = answer.files
-    if made.bundle is None or made.parity is None:
-        raise ConfigurationError.one(made.detail, "use another format")
-    path = next((output / part).glob(f"*{Format(part).suffix}"))
-    for source in path.parent.glob(f"{path.stem}.*"):
-        shutil.copy(source, work.scratch / f"{work.animal.name}-{precision.value}{source.suffix}")
-    return {"bytes": made.size_bytes, "difference": made.parity.largest, "unit": made.parity.unit}
 
 
 def _answers(
@@ -235,8 +225,8 @@ def _answers(
     runtime.load(str(artefact.path))
     inputs = to_model_inputs(raw, student.task, options, student.annotations.activations.get("input"))
     rows = []
-    for sample in inputs:
-        runtime.prepare([sample[None]])
+    for sample in zip(*inputs, strict=True):
+        runtime.prepare([values[None] for values in sample])
         runtime.call()
         rows.append(runtime.read())
     outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]

@@ -6,7 +6,7 @@ from edgekd.errors import ConfigurationError
 from edgekd.ir.encoding import Encoding
 from edgekd.students.graph import Traced, is_decoding, spec_of
 
-__all__ = ["decoding_nodes", "encodings_by_node", "float_nodes", "passing_nodes"]
+__all__ = ["biases", "decoding_nodes", "encodings_by_node", "float_nodes", "passing_nodes"]
 
 
 def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
@@ -34,6 +34,18 @@ def encodings_by_node(traced: Traced) -> dict[str, Encoding]:
             source = found.get(node.all_input_nodes[0].name)
             if source is not None:
                 found[node.name] = source
+    return found
+
+
+def biases(traced: Traced) -> dict[str, str]:
+    """Name of the bias that each node with weights adds, by the node's name."""
+    found = dict[str, str]()
+    for node in traced.program.graph.nodes:
+        if node.op != "call_function" or not spec_of(node).weighted or len(node.args) < 3:
+            continue
+        bias = traced.parameters.get(getattr(node.args[2], "name", ""))
+        if bias is not None:
+            found[node.name] = bias
     return found
 
 

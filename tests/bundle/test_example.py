@@ -73,7 +73,7 @@ def test_calls_the_runtime_as_the_agent_measures_it(spec: TaskSpec) -> None:
 def test_feeds_what_the_file_takes(options: ExportOptions, spec: TaskSpec, samples: Samples) -> None:
     source = example_source("model.tflite", Backend.model_validate("litert/xnnpack"), 1, options, spec, ENCODING)
     found = batch_of(source, samples)
-    expected = to_model_inputs(samples.inputs[:1], spec, options, ENCODING)
+    (expected,) = to_model_inputs(samples.inputs[:1], spec, options, ENCODING)
     assert found.dtype == expected.dtype
     assert found.flags["C_CONTIGUOUS"]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -144,5 +144,5 @@ def test_it_answers_a_picture_that_is_named(spec: TaskSpec, samples: Samples, tm
 def test_a_model_of_a_fixed_batch_is_fed_as_many(spec: TaskSpec, samples: Samples) -> None:
     options = ExportOptions(batch=3)
     fed = batch_of(example_source("m", Backend.model_validate("litert/xnnpack"), 1, options, spec, ENCODING), samples)
-    expected = to_model_inputs(samples.inputs[[0, 0, 0]], spec, options, ENCODING)
+    (expected,) = to_model_inputs(samples.inputs[[0, 0, 0]], spec, options, ENCODING)
     np.testing.assert_allclose(fed, expected, rtol=1e-6)

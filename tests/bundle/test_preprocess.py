@@ -50,7 +50,7 @@ def followed(stated: Preprocess, raw: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda o: f"{o.input}-{o.layout}-{o.preprocess}")
 def test_following_the_words_gives_the_inputs(options: ExportOptions, spec: TaskSpec, samples: Samples) -> None:
     stated = preprocess_of(spec, options, ENCODING, ENCODING)
-    expected = to_model_inputs(samples.inputs, spec, options, ENCODING)
+    (expected,) = to_model_inputs(samples.inputs, spec, options, ENCODING)
     found = followed(stated, samples.inputs)
     assert found.dtype == expected.dtype
     assert found.shape == expected.shape == (len(samples.inputs), *stated.input.shape[1:])

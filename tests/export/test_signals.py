@@ -119,5 +119,5 @@ def test_a_signal_has_its_channels_where_the_options_say() -> None:
     last, first = ExportOptions(), ExportOptions(layout="nchw")
     assert (last.axes(SENSORS), last.shape(SENSORS)) == ("ntc", (1, 64, 2))
     assert (first.axes(SENSORS), first.shape(SENSORS)) == ("nct", (1, 2, 64))
-    assert np.array_equal(to_model_inputs(raw, spec, last, None), raw.transpose(0, 2, 1))
-    assert np.array_equal(to_model_inputs(raw, spec, first, None), raw)
+    assert np.array_equal(to_model_inputs(raw, spec, last, None)[0], raw.transpose(0, 2, 1))
+    assert np.array_equal(to_model_inputs(raw, spec, first, None)[0], raw)

@@ -22,27 +22,27 @@ STEP = Encoding(bits=8, scale=(0.5,), zero_point=(3,))
 
 
 def test_folded_values_stay_raw() -> None:
-    taken = to_model_inputs(RAW, SPEC, ExportOptions(layout="nchw"), None)
+    (taken,) = to_model_inputs(RAW, SPEC, ExportOptions(layout="nchw"), None)
     assert taken.dtype == np.float32
     np.testing.assert_array_equal(taken, RAW)
-    np.testing.assert_array_equal(to_model_inputs(RAW, SPEC, ExportOptions(input="uint8", layout="nchw"), None), RAW)
+    np.testing.assert_array_equal(to_model_inputs(RAW, SPEC, ExportOptions(input="uint8", layout="nchw"), None)[0], RAW)
 
 
 def test_int8_is_uint8_less_128() -> None:
-    taken = to_model_inputs(RAW, SPEC, ExportOptions(input="int8", layout="nchw"), None)
+    (taken,) = to_model_inputs(RAW, SPEC, ExportOptions(input="int8", layout="nchw"), None)
     assert taken.dtype == np.int8
     np.testing.assert_array_equal(taken.ravel(), [-118, -116, 127, -108, -104, -128])
 
 
 def test_channels_go_last() -> None:
-    taken = to_model_inputs(RAW, SPEC, ExportOptions(layout="nhwc"), None)
+    (taken,) = to_model_inputs(RAW, SPEC, ExportOptions(layout="nhwc"), None)
     assert taken.shape == (1, 1, 3, 2)
     assert taken.flags["C_CONTIGUOUS"]
     np.testing.assert_array_equal(taken[0, 0, 1], [12, 24])
 
 
 def test_stated_values_are_normalised_a_channel() -> None:
-    taken = to_model_inputs(RAW, SPEC, ExportOptions(preprocess="stated", layout="nchw"), None)
+    (taken,) = to_model_inputs(RAW, SPEC, ExportOptions(preprocess="stated", layout="nchw"), None)
     np.testing.assert_array_equal(taken.ravel(), [0, 1, 122.5, 0, 1, -5])
 
 
@@ -51,7 +51,7 @@ def test_stated_values_are_normalised_a_channel() -> None:
 )
 def test_stated_integers_are_encoded_and_clamped(dtype: str, expected: list[int]) -> None:
     options = ExportOptions.model_validate({"input": dtype, "preprocess": "stated", "layout": "nchw"})
-    np.testing.assert_array_equal(to_model_inputs(RAW, SPEC, options, STEP).ravel(), expected)
+    np.testing.assert_array_equal(to_model_inputs(RAW, SPEC, options, STEP)[0].ravel(), expected)
     with pytest.raises(ConfigurationError, match="needs an encoding"):
         to_model_inputs(RAW, SPEC, options, None)
 

@@ -143,13 +143,16 @@ def encode_weights(
     graph: OnnxGraph,
     weights: Mapping[str, Encoding],
     activations: Mapping[str, Encoding],
+    biases: Mapping[str, str],
     *,
     unsigned: bool,
     write_zeros: bool,
 ) -> None:
     """Replace weights by their integers behind DequantizeLinear, and their biases by int32.
 
-    ``activations`` has each operator's input encoding, which its bias's scale needs. Zero points of 0 are written where
+    A bias that an Add gives to a MatMul's result stays float, with the value of its integers: the Add computes in
+    float. ``activations`` has each operator's input encoding, which its bias's scale needs; ``biases`` has names by the
+    results that they are a part of (`encoded.biases`). Zero points of 0 are written where
     asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
     """
     written: set[str] = set()
@@ -180,6 +183,8 @@ def encode_weights(
         node.input[1] = f"{name}/float"
         if len(node.input) > 2 and node.input[2] in graph.initializers:
             node.input[2] = _encode_bias(graph, node.input[2], f"{node.output[0]}/bias", source.scale[0] * scale)
+        elif node.op_type == "MatMul":
+            _round_bias(graph, node.output[0], biases, source.scale[0] * scale)
     missing = sorted(set(weights) - written)
     if missing:
         raise ConfigurationError.one(
@@ -221,9 +226,25 @@ def _laid(kind: str, encoding: Encoding) -> Encoding:
     return encoding if axis is None or encoding.axis is None else encoding.but(axis=axis)
 
 
+def _bias_integers(graph: OnnxGraph, name: str, steps: NDArray[np.float32]) -> NDArray[np.int32]:
+    whole = np.rint(graph.array(name).astype(np.float64) / steps)
+    return np.clip(whole, -(2**31), 2**31 - 1).astype(np.int32)
+
+
+def _round_bias(graph: OnnxGraph, product: str, biases: Mapping[str, str], scale: NDArray[np.generic]) -> None:
+    steps = np.asarray(scale, np.float32)
+    for node in graph.graph.node:
+        name = biases.get(node.output[0], "")
+        if node.op_type == "Add" and product in node.input and name in node.input and name in graph.initializers:
+            rounded = graph.constant(
+                f"{node.output[0]}/bias", (_bias_integers(graph, name, steps) * steps).astype(np.float32)
+            )
+            node.input[:] = [rounded if given == name else given for given in node.input]
+
+
 def _encode_bias(graph: OnnxGraph, name: str, prefix: str, scale: NDArray[np.generic]) -> str:
     steps = np.asarray(scale, np.float32)
-    stored = np.clip(np.rint(graph.array(name).astype(np.float64) / steps), -(2**31), 2**31 - 1).astype(np.int32)
+    stored = _bias_integers(graph, name, steps)
     parts = [graph.constant(f"{prefix}/int", stored), graph.constant(f"{prefix}/scale", steps)]
     axis = {"axis": 0} if steps.ndim else {}
     return graph.node("DequantizeLinear", parts, f"{prefix}/float", **axis)

@@ -63,7 +63,7 @@ def onnx_model(
     For int8: weights as uint8 with zero point 128 where asked, and (static) the form of pairs that OpenVINO takes.
     """
     from edgekd.compress.quantization.tables import tables_of
-    from edgekd.export.encoded import decoding_nodes, encodings_by_node, float_nodes, passing_nodes
+    from edgekd.export.encoded import biases, decoding_nodes, encodings_by_node, float_nodes, passing_nodes
     from edgekd.export.onnx.encode import (
         encode_activations,
         encode_weights,
@@ -96,7 +96,9 @@ def onnx_model(
         pooled = {name + POOL: encoding for name, encoding in activations.items() if name + POOL in graph.values}
         activations |= pooled
         unrounded = unrounded_reads(graph, activations.keys(), program, float_nodes(program))
-        encode_weights(graph, left, activations, unsigned=unsigned_weights, write_zeros=not for_openvino)
+        encode_weights(
+            graph, left, activations, biases(program), unsigned=unsigned_weights, write_zeros=not for_openvino
+        )
         encode_activations(graph, activations, unrounded)
         if not for_openvino:
             keep_weights_float(graph)
