@@ -173,7 +173,7 @@ class Page:
             f"Made by `benchmarks/zoo.py` from the cells in `benchmarks/results/zoo`: {len(ZOO)} small models with "
             "random weights, for which edgekd was not tuned. "
             f"**Of {len(ZOO) - untried} that were tried, {exact} are taken as one's own and exact in float32 in all "
-            f"three formats; {sum(failed)} fail in at least one of these{later}.**"
+            f"three formats; {sum(failed)} {'fails' if sum(failed) == 1 else 'fail'} in at least one of these{later}.**"
         )
         yield "A number in brackets is a reason: they are listed, counted, at the end."
         processors = Counter(cell["machine"]["cpu"] for cell in self.cells.values())
