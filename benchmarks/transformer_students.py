@@ -107,7 +107,7 @@ class Work:
         training = {"loss": "ce", "epochs": self.chosen["epochs"][self.kind], "clip": 1.0}
         student = {"family": "transformer", "space": SPACES[self.kind]}
         project = self.project("trained", student, [{"distill": training}], RUNTIMES)
-        return {**self.certified(project, 0), "student": str(self.student(project))}
+        return {**self.certified(project, 0), "student": str(self.student(project).relative_to(self.folder))}
 
     def certified(self, project: Path, seed: int) -> dict[str, Any]:
         """`edgekd distill` and what its certificate says."""
@@ -125,7 +125,7 @@ class Work:
             "samples": found.accuracy.samples,
             "torch": found.float_twin.value if found.float_twin else None,
             "parity": found.parity.model_dump(mode="json"),
-            "model": str(run / "bundle" / found.model),
+            "model": str((run / "bundle" / found.model).relative_to(self.folder)),
             "bytes": Artefact.of(run / "bundle" / found.model).size_bytes,
         }
 
@@ -142,7 +142,7 @@ class Work:
         )
         (project.parent / "model.py").write_text(
             "from pathlib import Path\n\nfrom edgekd.students.student import load_student\n\n\n"
-            f"def build():\n    return load_student(Path({student!r})).module\n"
+            f"def build():\n    return load_student(Path({str(self.folder / student)!r})).module\n"
         )
         return self.certified(project, self.options.seed)
 
@@ -151,7 +151,9 @@ class Work:
         session = opened()
         try:
             jobs = {
-                name: Job(artefact=Artefact.of(Path(cell["model"])), backend=Backend.model_validate(runtime_of(name)))
+                name: Job(
+                    artefact=Artefact.of(self.folder / cell["model"]), backend=Backend.model_validate(runtime_of(name))
+                )
                 for name, cell in made.items()
             }
             plan = MeasurePlan(processes=3 if self.options.tiny else 5, seed=self.options.seed)

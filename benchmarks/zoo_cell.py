@@ -39,10 +39,9 @@ from edgekd.ir.numerics import Precision
 from edgekd.ir.space import Arch
 from edgekd.students._protocol import Student
 from edgekd.students.heads.many import raw_names
-from edgekd.students.own import inputs_of
-from edgekd.students.parting import taking_parts
+from edgekd.students.unpacking import inputs_of, unpack_inputs
 from edgekd.tasks._protocol import HeadSpec, InputSpec, Rows, TaskSpec, TextSpec
-from edgekd.tasks.input_parts import InputPart, pack
+from edgekd.tasks.named_inputs import NamedInput, pack
 
 __all__ = ["make_cell"]
 
@@ -90,7 +89,7 @@ class Work:
         given = InputSpec(shape=shape, raw_dtype="float32", raw_range=(-4.0, 4.0))
         if len(self.animal.inputs) > 1:
             named = zip(inputs_of(self.model), self.animal.inputs, strict=True)
-            given = InputSpec.of_parts([InputPart(name=name, shape=shape) for name, shape in named], (-4.0, 4.0))
+            given = InputSpec.of_named([NamedInput(name=name, shape=shape) for name, shape in named], (-4.0, 4.0))
         if ids:
             text = TextSpec(vocabulary=ids, padding=0, tokenizer="0" * 64)
             given = InputSpec(name="tokens", shape=shape, raw_dtype="int32", raw_range=(0, ids - 1), text=text)
@@ -99,7 +98,7 @@ class Work:
     @cached_property
     def module(self) -> nn.Module:
         """The model, which takes several inputs packed."""
-        return taking_parts(copy.deepcopy(self.model), self.spec.input)
+        return unpack_inputs(copy.deepcopy(self.model), self.spec.input)
 
     @cached_property
     def student(self) -> Student:
@@ -114,7 +113,7 @@ class Work:
     def samples(self, count: int, seed: int) -> np.ndarray[Any, Any]:
         """Raw samples, several inputs packed."""
         arrays = [values.numpy() for values in samples_of(self.animal, count, seed)]
-        return pack(arrays) if self.spec.input.parts else arrays[0].astype(self.spec.input.raw_dtype)
+        return pack(arrays) if self.spec.input.named else arrays[0].astype(self.spec.input.raw_dtype)
 
     def own(self) -> dict[str, Any]:
         """Options of a person's own model: its function and its weights."""

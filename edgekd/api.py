@@ -264,8 +264,8 @@ def export_model(
     files, or a .csv; int8 is calibrated with it, and every file scored beside the float model. ``shape`` is (C, H, W)
     or (C, T); ``mean`` and ``std`` are in raw units. With ``max_drop`` (0.01: a point of accuracy, or of agreement
     where there are no labels) each format gets its smallest precision within it, on a ``target``'s device its fastest;
-    with a target, a certificate. A model of several inputs takes a ``shape`` per input, and is exported in float32
-    without data.
+    with a target, a certificate. A model of several inputs takes an .npz with an array for each, by the names of its
+    ``forward`` parameters; without data a ``shape`` per input.
 
     Raises UsageError, ConfigurationError, MissingError, DeviceBusy, Interrupted. A format that can't be made is a row
     of the answer.

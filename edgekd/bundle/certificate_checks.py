@@ -53,6 +53,10 @@ def require_sound(certificate: Certificate, outside: Preprocess, folder: Path) -
     place = str(folder / CERTIFICATE)
     problems = [Problem(what, _AGAIN, Place(place, field="task")) for what in _task(certificate.task)]
     problems += [Problem(what, _AGAIN, Place(place, field=field)) for field, what in _claims(certificate)]
+    stated = [(one.name, one.dtype, one.shape[1:]) for one in outside.inputs]
+    if stated != [(one.name, one.dtype, one.shape) for one in certificate.task.input.named]:
+        where = Place(str(folder / PREPROCESS), field="inputs")
+        problems.append(Problem("other inputs than the certificate's task has", _AGAIN, where))
     for field, encoding in (("input_encoding", outside.input_encoding), ("output_encoding", outside.output_encoding)):
         if encoding is not None and not (
             len(encoding.scale) == len(encoding.zero_point) == 1 and encoding.scale[0] > 0

@@ -10,7 +10,7 @@ from edgekd.ir.backends import BACKENDS
 from edgekd.ir.encoding import Encoding
 from edgekd.ir.numerics import BF16, Precision
 from edgekd.tasks._protocol import PictureSpec, SoundSpec, TaskSpec
-from edgekd.tasks.input_parts import InputPart
+from edgekd.tasks.named_inputs import NamedInput, spans
 from edgekd.tasks.tokenizing import TOKENIZER
 
 __all__ = ["example_source"]
@@ -84,7 +84,7 @@ def _shown(spec: TaskSpec) -> str:
 
 
 def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | None) -> list[str]:
-    """Lines that turn one raw sample (1, C, H, W) or (1, C, T) into the model's inputs, as preprocess.json states."""
+    """Lines that turn one raw sample (1, C, H, W) or (1, C, T) into the model's inputs, as in preprocess.json."""
     lines = ['batch = samples["inputs"][:1]']
     if spec.input.picture is not None:
         lines.extend(_picture_steps(spec.input.picture))
@@ -96,8 +96,8 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
         lines.append("    batch = np.int32([tokenizer.encode(sys.argv[1]).ids])")
     if isinstance(options.batch, int) and options.batch > 1:
         lines.append(f"batch = np.repeat(batch, {options.batch}, axis=0)  # the model takes no fewer at once")
-    if spec.input.parts:
-        return [*lines, *_part_steps(spec.input.parts)]
+    if spec.input.named:
+        return [*lines, *_unpacking_steps(spec.input.named)]
     if spec.input.text is not None:
         return [*lines, "inputs = [batch]"]
     if options.preprocess == "stated":
@@ -118,14 +118,13 @@ def _input_steps(options: ExportOptions, spec: TaskSpec, encoding: Encoding | No
     return [*lines, "inputs = [batch]"]
 
 
-def _part_steps(parts: Sequence[InputPart]) -> list[str]:
+def _unpacking_steps(named: Sequence[NamedInput]) -> list[str]:
     """Lines that cut packed samples into the model's inputs."""
-    lines, end = ["inputs = ["], 0
-    for part in parts:
-        start, end = end, end + part.size
-        shape = ", ".join(map(str, part.shape))
-        values = f"np.ascontiguousarray(batch[:, {start}:{end}], np.{part.dtype})"
-        lines.append(f"    {values}.reshape(-1, {shape}),  # {part.name}")
+    lines = ["inputs = ["]
+    for one, start, end in spans(named):
+        shape = ", ".join(map(str, one.shape))
+        values = f"np.ascontiguousarray(batch[:, {start}:{end}], np.{one.dtype})"
+        lines.append(f"    {values}.reshape(-1, {shape}),  # {one.name}")
     return [*lines, "]"]
 
 

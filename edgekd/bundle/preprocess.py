@@ -11,6 +11,7 @@ from edgekd.export._protocol import ExportOptions, InputDtype, InputLayout
 from edgekd.ir.encoding import Encoding
 from edgekd.records import Extended, Filed, Record
 from edgekd.tasks._protocol import InputSpec, PictureSpec, SoundSpec, TaskSpec, TextSpec
+from edgekd.tasks.named_inputs import spans
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["PREPROCESS", "Preprocess", "preprocess_of"]
@@ -46,8 +47,8 @@ class ModelInput(Record):
     steps: tuple[str, ...]
 
 
-class PartInput(Record):
-    """One of several inputs of the model. ``values`` is its part of a packed sample: first and last, exclusive."""
+class NamedModelInput(Record):
+    """One of several inputs. ``values`` are its first value in a packed sample, and the one behind its last."""
 
     name: str
     dtype: Literal["float32", "int32"]
@@ -88,7 +89,7 @@ class Preprocess(Filed, Extended):
     export: ExportOptions
     input_encoding: Encoding | None = None  # integers left to the caller: preprocess stated with an integer input
     output_encoding: Encoding | None = None
-    inputs: tuple[PartInput, ...] = ()  # in the file's order, where `input` is their packed sample
+    inputs: tuple[NamedModelInput, ...] = ()  # in the file's order, where `input` is their packed sample
     outputs: tuple[HeadOutput, ...] = ()  # in the file's order, where `output` is not all of them
 
 
@@ -107,7 +108,7 @@ def preprocess_of(
             steps.append(f"quantize: round(x / {input_encoding.scale[0]}) + {zero}, {kept}")
     elif options.input == "int8":
         steps.append("subtract 128")
-    if given.parts:
+    if given.named:
         steps.append("cut a packed sample's values into `inputs`, and give each its shape and type")
     axes = options.axes(given)
     if options.layout == "nhwc" and len(given.shape) > 1:
@@ -134,7 +135,7 @@ def preprocess_of(
             labels=spec.head.labels,
             classes=spec.head.classes,
         ),
-        export=options,
+        export=options.but(layout="nchw") if given.named else options,
         input_encoding=input_encoding if options.preprocess == "stated" and options.input != "float32" else None,
         output_encoding=output_encoding if options.output != "float32" else None,
         inputs=tuple(_inputs(given, options)),
@@ -142,11 +143,9 @@ def preprocess_of(
     )
 
 
-def _inputs(given: InputSpec, options: ExportOptions) -> Iterator[PartInput]:
-    end = 0
-    for part in given.parts:
-        start, end = end, end + part.size
-        yield PartInput(name=part.name, dtype=part.dtype, shape=(options.batch, *part.shape), values=(start, end))
+def _inputs(given: InputSpec, options: ExportOptions) -> Iterator[NamedModelInput]:
+    for one, start, end in spans(given.named):
+        yield NamedModelInput(name=one.name, dtype=one.dtype, shape=(options.batch, *one.shape), values=(start, end))
 
 
 _AXES = {"n": "batch", "c": "channel", "h": "height", "w": "width", "t": "time"}

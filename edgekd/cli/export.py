@@ -59,7 +59,8 @@ class _Several(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Images or signals to calibrate and score with: .npz, a folder of pictures or WAV files, or a .csv.",
+    help="Samples to calibrate and score with: .npz (of several inputs an array each, named as forward's parameters), "
+    "a folder of pictures or WAV files, or a .csv.",
 )
 @click.option(
     "--input",

@@ -31,7 +31,7 @@ def facts_of(header: RunHeader, candidate: Candidate, options: ExportOptions, fi
     task, given, precision = header.task, header.task.input, candidate.plan.precision
     facts = {
         "task": task.name,
-        **(_several(given, options) if given.parts else _one(given, options)),
+        **(_several(given, options) if given.named else _one(given, options)),
         "family": candidate.family,
         "arch": canonical_json(candidate.arch.model_dump(mode="json")),
         "precision": precision.value,
@@ -64,7 +64,7 @@ def _one(given: InputSpec, options: ExportOptions) -> dict[str, str]:
 
 
 def _several(given: InputSpec, options: ExportOptions) -> dict[str, str]:
-    return {"inputs": canonical_json([[part.name, part.dtype, (options.batch, *part.shape)] for part in given.parts])}
+    return {"inputs": canonical_json([[one.name, one.dtype, (options.batch, *one.shape)] for one in given.named])}
 
 
 def _printable(text: str) -> str:

@@ -147,9 +147,10 @@ def _problems_of_heads(task: TaskSpec, options: ExportOptions, file_format: Form
 def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, file_format: Format) -> list[Problem]:
     """Problems of these options for any file of a task at a precision, known before there is a student."""
     problems, spec = [], task.input
-    if (spec.text is not None or spec.parts) and (options.input, options.preprocess) != ("float32", "fold"):
-        what = "several inputs have types of their own" if spec.parts else "the input of a text task is ids, int32"
-        problems.append(Problem(what, "leave export.input and export.preprocess out"))
+    if (spec.text is not None or spec.named) and (options.input, options.preprocess) != ("float32", "fold"):
+        ids = "the input of a text task is ids of tokens, int32"
+        message = "several inputs have types of their own" if spec.named else ids
+        problems.append(Problem(message, "leave export.input and export.preprocess out"))
     elif options.input != "float32":
         if options.preprocess == "fold" and spec.raw_dtype != "uint8":
             problems.append(
@@ -166,6 +167,11 @@ def unwritable(task: TaskSpec, precision: Precision, options: ExportOptions, fil
                     "write export: {preprocess: fold}, or {input: float32}",
                 )
             )
+    wide = [one.name for one in spec.named if len(one.shape) > 1]
+    if wide and options.batch == "dynamic" and file_format is Format.TFLITE:
+        problems.append(  # litert-torch reshapes nothing to a size that it doesn't know
+            Problem(f"TFLite can't have a dynamic batch with several inputs (`{wide[0]}`)", "write export: {batch: 1}")
+        )
     if options.output != "float32" and precision is not Precision.INT8:
         problems.append(
             Problem(

@@ -65,6 +65,12 @@ class OpenvinoExporter(OnnxExporter):
                 f"OpenVINO can't read the graph of this {student.family} student: {reason}",
                 "use another backend",
             ) from error
+        dropped = {one.name for one in student.task.input.named} - {name for end in model.inputs for name in end.names}
+        if dropped:
+            raise ConfigurationError.one(
+                f"OpenVINO drops the input `{min(dropped)}`, which no operator reads",
+                "leave it out of the model's forward, or use another format",
+            )
         save_graph(model, path, half=half, runtime_options=_runtime_options(student.annotations.precision))
         return Artefact.of(path)
 

@@ -18,7 +18,7 @@ from edgekd.export.io_wrapper import IOWrapper
 from edgekd.ir.encoding import Encoding
 from edgekd.students._protocol import Student
 from edgekd.tasks._protocol import Rows, TaskSpec
-from edgekd.tasks.input_parts import unpack
+from edgekd.tasks.named_inputs import unpack
 from edgekd.tasks.rows import output_rows
 
 __all__ = ["answers_of", "from_model_outputs", "normalised", "output_encoding", "student_inputs", "to_model_inputs"]
@@ -34,8 +34,8 @@ def to_model_inputs(
     ``encoding`` is the input's, needed only where the caller quantizes (``stated`` with an integer input). Raises
     ConfigurationError where it is needed and missing.
     """
-    if spec.input.parts:
-        return unpack(spec.input.parts, raw)
+    if spec.input.named:
+        return unpack(spec.input.named, raw)
     values: NDArray[Any]
     if spec.input.text is not None:
         values = raw.astype(np.int32)

@@ -17,7 +17,7 @@ def card_text(
 ) -> str:
     """Markdown of the card. ``reference`` is the float model's accuracy in PyTorch on the same samples."""
     precision, taken = row.precision, task.spec.input
-    laid = "" if taken.parts else f", {options.dtype(taken)}, {options.axes(taken)}"
+    laid = "" if taken.named else f", {options.dtype(taken)}, {options.axes(taken)}"
     lines = [
         *front_matter(task.spec, row.format, precision),
         f"# {given.called}: {row.format.value}, {precision.value}",

@@ -22,10 +22,10 @@ from edgekd import plugins
 from edgekd.distill.predict import predict
 from edgekd.errors import ConfigurationError, Place, UsageError
 from edgekd.events import Events, SilentEvents, stop_if_asked
-from edgekd.exporting.parts import LABELS
+from edgekd.exporting.model_inputs import LABELS
 from edgekd.records import digest_json
 from edgekd.students.own import classes_of
-from edgekd.students.parting import taking_parts
+from edgekd.students.unpacking import unpack_inputs
 from edgekd.tasks._protocol import (
     HeadSpec,
     InputSpec,
@@ -43,9 +43,9 @@ from edgekd.tasks.arrays import Layout, images_of
 from edgekd.tasks.class_folders import is_hidden
 from edgekd.tasks.images.decoding import PICTURE_SUFFIXES
 from edgekd.tasks.images.pictures import read_picture
-from edgekd.tasks.input_parts import InputPart, packed_parts
 from edgekd.tasks.inspect_data import holds_texts, look_at
 from edgekd.tasks.labelled import statistics
+from edgekd.tasks.named_inputs import NamedInput, packed_inputs
 from edgekd.tasks.normalisation import require_varied
 from edgekd.tasks.npz import array_names, read_array
 from edgekd.tasks.score import top1
@@ -91,11 +91,11 @@ def task_for(
     mean: Values,
     std: Values,
     events: Events = _SILENT,
-    parts: Sequence[InputPart] = (),
+    named: Sequence[NamedInput] = (),
 ) -> ModelTask:
     """Task of a model and its images. ``mean`` and ``std`` are in raw units; empty where they are not known.
 
-    ``parts`` are several inputs, of the arrays of ``data``; ``shape`` is that of the only one.
+    ``named`` are several inputs, of the arrays of ``data``; ``shape`` is that of the only one.
 
     Raises UsageError where neither images nor a shape are known, or a parameter contradicts the images;
     ConfigurationError where they don't fit the model; Interrupted while pictures are decoded.
@@ -104,10 +104,10 @@ def task_for(
         raise UsageError("--mean and --std belong together", "give both, in raw units (0 to 255 for pictures)")
     if any(value <= 0 for value in std):
         raise UsageError(f"--std {min(std):g}: a value above 0 is expected", "for example --std 58.4,57.1,57.4")
-    if parts:
+    if named:
         if mean:
             raise UsageError("--mean and --std are for one input", "give several inputs as the model takes them")
-        return task_of_parts(module, called, parts, data)
+        return _of_several(module, called, named, data)
     if data is None:
         if shape is None:
             raise UsageError("the model's input shape is not known", "give --input 3x224x224, or --data")
@@ -283,21 +283,21 @@ def _of_arrays(
     return _unsplit(module, called, source, taken, images, None if labelled is None else given.labels, notes)
 
 
-def task_of_parts(module: nn.Module, called: str, parts: Sequence[InputPart], data: Path | None) -> ModelTask:
+def _of_several(module: nn.Module, called: str, named: Sequence[NamedInput], data: Path | None) -> ModelTask:
     """Task of a model of several inputs: arrays by their names, or random inputs without ``data``."""
     if data is None:
-        taken = InputSpec.of_parts(parts)
-        return _random(taking_parts(module, taken), called, taken, taken.random(0, _MADE_UP))
+        taken = InputSpec.of_named(named)
+        return _random(unpack_inputs(module, taken), called, taken, taken.random(0, _MADE_UP))
     names = array_names(data)
     labels = next((read_array(data, name) for name in LABELS if name in names), None)
-    _, packed = packed_parts({part.name: read_array(data, part.name) for part in parts}, data.name)
+    _, packed = packed_inputs({one.name: read_array(data, one.name) for one in named}, data.name)
     # checks samples and labels as those of signals
     checked = images_of(packed, np.zeros(len(packed), np.int64) if labels is None else labels, "nct", data.name)
     if checked.labels.dtype.names is not None:
         raise ConfigurationError.one(f"the labels of {data.name} are no classes, one a sample", "give (N,) integers")
-    taken = InputSpec.of_parts(parts, (float(packed.min()), float(packed.max())))
+    taken = InputSpec.of_named(named, (float(packed.min()), float(packed.max())))
     return _unsplit(
-        taking_parts(module, taken), called, data, taken, packed, None if labels is None else checked.labels
+        unpack_inputs(module, taken), called, data, taken, packed, None if labels is None else checked.labels
     )
 
 

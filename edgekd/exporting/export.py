@@ -24,8 +24,8 @@ from edgekd.exporting.bundling import certified_bundle, checked_bundle, judged, 
 from edgekd.exporting.card import card_text
 from edgekd.exporting.data import ModelTask, Values, task_for
 from edgekd.exporting.model_argument import GivenModel, given_model
+from edgekd.exporting.model_inputs import model_inputs
 from edgekd.exporting.naming import is_model
-from edgekd.exporting.parts import parts_of
 from edgekd.ir.backends import BACKENDS, formats_of
 from edgekd.ir.numerics import Precision
 from edgekd.ir.support import COMPARED
@@ -37,7 +37,7 @@ from edgekd.search.requirements import require_meter, require_running, require_r
 from edgekd.store.atomic import sweep
 from edgekd.store.records import RunHeader
 from edgekd.students.own import forget_models
-from edgekd.students.parting import taking_parts
+from edgekd.students.unpacking import unpack_inputs
 from edgekd.targets.catalogue import device_folder, load_target
 from edgekd.targets.relative import floored
 from edgekd.targets.target import Target
@@ -87,9 +87,9 @@ def export_model(model: str, weights: Path | None, plan: ExportPlan, output: Pat
     forget_models()
     given = given_model(model, weights, events.notice)
     module = given.module(events.line)
-    parts = parts_of(module, given.called, plan.shapes, plan.data, given.inputs)
+    named = model_inputs(module, given.called, plan.shapes, plan.data, given.inputs)
     shape = plan.shapes[0] if plan.shapes else given.shape
-    task = task_for(module, given.called, shape, plan.data, plan.mean, plan.std, events, parts)
+    task = task_for(module, given.called, shape, plan.data, plan.mean, plan.std, events, named)
     if target is not None and task.kind != "top1" and target.accuracy is not None:
         raise UsageError(
             f"target {target.name} asks for accuracy, and the samples have no labels", "give labels with them"
@@ -176,8 +176,8 @@ def _float_files(
 ) -> Callable[[Format], tuple[Artefact | None, str]]:
     """Return what converts a model to a format in float32: the file, or None and the reason."""
     module = given.module(events.line)
-    parts = parts_of(module, given.called, shapes, None, given.inputs)
-    task = task_for(module, given.called, shapes[0] if shapes else given.shape, None, (), (), parts=parts)
+    named = model_inputs(module, given.called, shapes, None, given.inputs)
+    task = task_for(module, given.called, shapes[0] if shapes else given.shape, None, (), (), named=named)
     builder = FileBuilder(given.family, task, converter, scratch)
 
     def one(form: Format) -> tuple[Artefact | None, str]:
@@ -235,7 +235,7 @@ class _Export:
         """Score of the float model on a split, in PyTorch."""
         if split not in self._references:
             part = self.task.split(split)
-            module = taking_parts(self.given.module(lambda _: None), self.task.spec.input)
+            module = unpack_inputs(self.given.module(lambda _: None), self.task.spec.input)
             answers = predict(module, part.inputs, self.task.spec)
             self._references[split] = self.task.score(answers, part.labels).value
         return self._references[split]
@@ -426,7 +426,7 @@ def _notes(task: ModelTask, plan: ExportPlan) -> tuple[str, ...]:
         notes.append(
             "--mean and --std are in raw units, 0 to 255 for pixels: these look like those of pixels from 0 to 1"
         )
-    if plan.data is not None and not plan.mean and not given.parts:
+    if plan.data is not None and not plan.mean and not given.named:
         if given.raw_dtype == "uint8":
             mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (given.mean, given.std))
             notes.append(

@@ -14,7 +14,7 @@ from edgekd.errors import ConfigurationError, Place, UsageError, nearest_name
 from edgekd.project import notice_code
 from edgekd.students.own import GRAPH, Own, inputs_in
 from edgekd.students.weights import source_file
-from edgekd.tasks.input_parts import InputPart
+from edgekd.tasks.named_inputs import NamedInput
 
 __all__ = ["GivenModel", "given_model"]
 
@@ -29,7 +29,7 @@ class GivenModel:
 
     called: str
     family: Own
-    inputs: tuple[InputPart, ...]
+    inputs: tuple[NamedInput, ...]
 
     @property
     def shape(self) -> tuple[int, ...] | None:

@@ -9,9 +9,9 @@ from typing import ClassVar
 from edgekd.ir.numerics import Precision
 from edgekd.records import Extended, Record
 
-__all__ = ["PARTING", "Annotations", "Encoding"]
+__all__ = ["UNPACKING", "Annotations", "Encoding"]
 
-PARTING = "edgekd_inputs"
+UNPACKING = "edgekd_inputs"
 """Path of the submodule that parts packed samples of several inputs; exported files have none of its operators."""
 
 
@@ -61,6 +61,6 @@ class Annotations(Extended):
     @property
     def in_float(self) -> str:
         """Operators that compute in float, counted by kind: ``layer_norm 5, add 4``; empty if there are none."""
-        computing = [key for key in self.float_operators if not key.startswith(f"{PARTING}:")]
+        computing = [key for key in self.float_operators if not key.startswith(f"{UNPACKING}:")]
         kinds = Counter(key.rpartition(":")[2].partition(".")[0] for key in computing)
         return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())

@@ -38,8 +38,8 @@ __all__ = [
 class Student:
     """Module with everything an exporter needs. Treat ``module`` as immutable: copy before changing.
 
-    ``module`` takes normalised float32 (N, C, H, W) and returns logits (N, classes). ``family`` and ``options`` are
-    enough to build the module again, anywhere: ``load_student`` does.
+    ``module`` takes normalised float32 (N, C, H, W), or what else the task's `InputSpec` says, and returns logits
+    (N, classes). ``family`` and ``options`` are enough to build the module again, anywhere: ``load_student`` does.
     """
 
     module: nn.Module

@@ -82,7 +82,7 @@ class DsCnn(Staged):
         raise ConfigurationError.one(
             f"the family dscnn takes images (C, H, W), and signals (C, T) with one classification head; this task's "
             f"input is {shape}",
-            "choose another family",
+            "choose another family: own or pruned for several inputs",
         )
 
     def _sizes(self, arch: Arch, spec: TaskSpec) -> Sizes:

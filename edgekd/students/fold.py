@@ -117,7 +117,10 @@ def no_graph(called: str, error: Exception) -> ConfigurationError:
     reason = first_line(error)
     remedy = "torch.export needs a forward pass without branches on values; check it with torch.export.export"
     if any(words in reason for words in _OTHER_INPUTS):
-        remedy = "one input of the task is given here: a model of several inputs is exported with a shape each, --input"
+        remedy = (
+            "one input of the task is given here: several need a name each, as arrays of an .npz, a mapping of arrays "
+            "in a task, or a shape, --input"
+        )
     elif _FIXED_BATCH in reason:
         reason = "its forward pass fixes the number of images"
         remedy = "write images.shape[0] for len(images) and int(...) of it, and -1 where a size is of the batch"

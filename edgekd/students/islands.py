@@ -15,12 +15,15 @@ class KeptFloat(nn.Module):
 
 
 def stays_float(module: nn.Module, path: str) -> bool:
-    """Return whether an operator of the submodule ``path`` is inside such a module."""
-    owner, parts = module, path.split(".") if path else []
-    for part in parts:
-        if isinstance(owner, KeptFloat):
-            return True
-        owner = owner.get_submodule(part)
+    """Return whether an operator of the submodule ``path`` is inside such a module.
+
+    Operators of a program (.pt2) keep the paths of modules that it was exported from, which it hasn't any more.
+    """
+    owner: nn.Module | None = module
+    for part in path.split(".") if path else ():
+        if owner is None or isinstance(owner, KeptFloat):
+            break
+        owner = owner._modules.get(part)
     return isinstance(owner, KeptFloat)
 
 

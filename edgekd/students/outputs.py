@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from edgekd.agent.faults import is_shortage, is_want_of_memory
 from edgekd.students.heads.many import raw_names
 from edgekd.students.heads.regression import standardised
-from edgekd.students.parting import taking_parts
+from edgekd.students.unpacking import unpack_inputs
 from edgekd.tasks._protocol import HeadSpec, TaskSpec
 
 __all__ = ["MAPS", "answering", "answering_logits", "described", "logits_in", "misfit", "raw_of", "standardised_raw"]
@@ -129,12 +129,12 @@ def answering_logits(module: nn.Module) -> nn.Module:
 def answering(module: nn.Module, spec: TaskSpec) -> nn.Module:
     """Register hooks so that the same module takes and returns what a student of the task does.
 
-    It takes packed samples of several inputs (`taking_parts`).
+    It takes packed samples of several inputs (`unpack_inputs`).
     For a plain task these are logits, else raw outputs by name, with numbers standardised as in training: by the linear
     layer that makes them, whose weights change in place, so that numbers of different size can share one encoding in an
     integer file; else behind it.
     """
-    taking_parts(module, spec.input)
+    unpack_inputs(module, spec.input)
     if spec.plain:
         return answering_logits(module)
     left = [head for head in spec.heads if not _standardise_layer(module, head, spec)]

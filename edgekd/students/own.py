@@ -1,14 +1,13 @@
 """Family ``own``: a trained model unchanged, a space of one arch. Nothing is pruned; precisions and runtimes remain.
 
 The model is a function that builds it, with its weights, or a program: a file of ``torch.export.save`` (.pt2), or an
-ONNX graph. It takes one normalised float32 image (N, C, H, W) and returns logits (N, classes), or raw outputs of the
-task's heads, in any of the forms that `students.outputs` reads.
+ONNX graph. It takes one normalised float32 image (N, C, H, W), or several inputs by name, and returns logits
+(N, classes), or raw outputs of the task's heads, in any of the forms that `students.outputs` reads.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -27,11 +26,11 @@ from edgekd.records import Digest, Record, digest_file, digest_json
 from edgekd.students.heads.many import raw_names
 from edgekd.students.onnx_program import module_of_onnx, onnx_input_shape
 from edgekd.students.outputs import MAPS, answering, answering_logits, described, logits_in, misfit
-from edgekd.students.parting import forward_of
 from edgekd.students.program import module_of, program_inputs
+from edgekd.students.unpacking import inputs_of
 from edgekd.students.weights import built_module, forget_own_weights, model_digests, source_file
 from edgekd.tasks._protocol import InputSpec, TaskSpec
-from edgekd.tasks.input_parts import InputPart
+from edgekd.tasks.named_inputs import NamedInput
 
 __all__ = [
     "GRAPH",
@@ -39,7 +38,6 @@ __all__ = [
     "classes_of",
     "forget_models",
     "inputs_in",
-    "inputs_of",
     "require_fit",
     "require_repeatable",
 ]
@@ -153,10 +151,10 @@ def _read(family: Own, notice: Callable[[str], None]) -> nn.Module:
     return module_of_onnx(family._file) if family._file.suffix == GRAPH else module_of(family._file, notice)
 
 
-def inputs_in(program: Path) -> tuple[InputPart, ...]:
+def inputs_in(program: Path) -> tuple[NamedInput, ...]:
     """Return a program's inputs, without their batch. Raises ConfigurationError for an ONNX graph of several."""
     if program.suffix == GRAPH:
-        return (InputPart(name="images", shape=onnx_input_shape(program)),)
+        return (NamedInput(name="images", shape=onnx_input_shape(program)),)
     return program_inputs(program)
 
 
@@ -230,14 +228,14 @@ def require_repeatable(module: nn.Module, given: InputSpec, called: str) -> None
 def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object:
     """Return a model's output for two blank samples. Raises ConfigurationError if it can't take them."""
     shape, what = given.shape, given.what
-    if given.text is None and not given.parts and len(shape) not in _AXES:
+    if given.text is None and not given.named and len(shape) not in _AXES:
         raise ConfigurationError.one(
             f"`{called}`: inputs {' x '.join(map(str, shape))} have {len(shape)} axes, and {_LATER}",
             "give a model that takes (N, C, H, W) or (N, C, T)",
         )
     inputs = inputs_of(module)
-    if given.parts:
-        _require_parts(module, given.parts, called)
+    if given.named:
+        _require_named(module, given.named, called)
     elif len(inputs) > 1:
         raise ConfigurationError.one(
             f"`{called}` takes {len(inputs)} inputs ({', '.join(inputs)}), and {what} of one input were given",
@@ -250,23 +248,23 @@ def _answer_to_blank(module: nn.Module, given: InputSpec, called: str) -> object
         if is_want_of_memory(error) or is_shortage(error):
             raise
         reason = first_line(error)
-        tokens = not given.parts and "indices" in reason and ("Long" in reason or "Int" in reason)
+        tokens = not given.named and "indices" in reason and ("Long" in reason or "Int" in reason)
         raise ConfigurationError.one(
-            f"`{called}` takes whole numbers (tokens), and {_LATER}"
+            f"`{called}` takes whole numbers (tokens)"
             if tokens
-            else f"`{called}` can't take two {what} {given if given.parts else shape}: {reason}",
+            else f"`{called}` can't take two {what} {given if given.named else shape}: {reason}",
             "give a project with the task text-classification"
             if tokens
             else "give the shapes and types that it was trained with"
-            if given.parts
+            if given.named
             else "give the size that it was trained with, to the task or as "
             f"--input {'3x224x224' if given.is_image else '1x16000'}",
         ) from error
 
 
-def _require_parts(module: nn.Module, parts: Sequence[InputPart], called: str) -> None:
-    """Check parts against the names of a module's inputs. Raises ConfigurationError."""
-    required, known, given = inputs_of(module), inputs_of(module, optional=True), [part.name for part in parts]
+def _require_named(module: nn.Module, named: Sequence[NamedInput], called: str) -> None:
+    """Check named inputs against those of a module. Raises ConfigurationError."""
+    required, known, given = inputs_of(module), inputs_of(module, optional=True), [one.name for one in named]
     if missing := [name for name in required if name not in given]:
         raise ConfigurationError.one(
             f"`{called}` takes {len(required)} inputs ({', '.join(required)}), and `{missing[0]}` is not given",
@@ -284,13 +282,3 @@ def _require_finite(answers: Sequence[Tensor], called: str) -> None:
         raise ConfigurationError.one(
             f"`{called}` outputs NaN or infinity for a blank input", "check its weights: are they those of this model?"
         )
-
-
-def inputs_of(module: nn.Module, optional: bool = False) -> list[str]:
-    """Return the names of required inputs, or with the optional ones."""
-    try:
-        parameters = forward_of(module).parameters.values()
-    except (TypeError, ValueError):  # made in C, without a signature: the call itself will fail
-        return []
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in kinds and (optional or p.default is inspect.Parameter.empty)]

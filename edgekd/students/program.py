@@ -2,7 +2,7 @@
 
 Convolutions, linear layers and BatchNorm become the original layers, by the names of their weights, so that folding,
 quantization and pruning can read them; all else stays a call. The module is compared with the program on a random
-image.
+sample.
 
 Parts that torch would unpickle without ``weights_only``, and compiled libraries, are refused before anything is read. A
 .pt2 can run code all the same: SymPy reads its expressions of sizes, and evaluates them as text. It is announced as the
@@ -27,7 +27,7 @@ from edgekd.errors import ConfigurationError, Place, first_line
 from edgekd.students.graph import operator_of
 from edgekd.students.outputs import logits_in
 from edgekd.students.weights import frozen
-from edgekd.tasks.input_parts import InputPart
+from edgekd.tasks.named_inputs import NamedInput
 
 if TYPE_CHECKING:
     from torch.export.pt2_archive._package import PT2ArchiveReader
@@ -62,14 +62,15 @@ def module_of(path: Path, notice: Callable[[str], None] = lambda _: None) -> nn.
 
 def _same_answers(program: ExportedProgram, module: nn.Module) -> bool:
     """Return whether both have the same outputs for one random sample, or as many as the program was exported with."""
-    drawn, inputs = torch.Generator().manual_seed(0), []
+    drawn, inputs = torch.Generator().manual_seed(0), list[Tensor]()
     for given in (node.meta["val"] for node in _inputs_of(program)):
         batch = given.shape[0] if isinstance(given.shape[0], int) else given.shape[0].node.hint or 2
         shape = (batch, *map(int, given.shape[1:]))
         values = torch.randn(shape, generator=drawn)
         inputs.append(values.to(given.dtype) if given.is_floating_point() else (values > 0).to(given.dtype))
+    args, kwargs = pytree.tree_unflatten(inputs, program.call_spec.in_spec)
     with torch.no_grad():
-        answer, found = program.module()(*inputs), module.eval()(*inputs)
+        answer, found = program.module()(*args, **kwargs), module.eval()(*inputs)
     logits = logits_in(answer)
     expected = pytree.tree_leaves(answer) if logits is None else [logits]
     pairs = zip(pytree.tree_leaves(found), expected, strict=True)
@@ -82,15 +83,24 @@ def _is_close(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=0.0, atol=limit, equal_nan=True)
 
 
-def program_inputs(path: Path) -> tuple[InputPart, ...]:
-    """Return the program's inputs, without their batch. Raises ConfigurationError for a file that is no program."""
+def program_inputs(path: Path) -> tuple[NamedInput, ...]:
+    """Return the program's inputs, without their batch.
+
+    Raises ConfigurationError for a file that is no program, or whose inputs are not all tensors (N, ...).
+    """
+    program = _program(path)
+    for node in _inputs_of(program):
+        if not isinstance(node.meta["val"], Tensor) or node.meta["val"].dim() < 2:
+            raise ConfigurationError.one(
+                f"its input `{node.name}` is no tensor (N, ...)", "export it with tensors alone", Place(str(path))
+            )
     return tuple(
-        InputPart(
+        NamedInput(
             name=node.name,
             shape=tuple(int(size) for size in node.meta["val"].shape[1:]),
             dtype="float32" if node.meta["val"].is_floating_point() else "int32",
         )
-        for node in _inputs_of(_program(path))
+        for node in _inputs_of(program)
     )
 
 

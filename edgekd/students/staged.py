@@ -169,7 +169,7 @@ class Staged(Record):
             raise ConfigurationError.one(
                 f"the family {self.name} takes images (channels, height, width); this task's input is "
                 f"{spec.input.shape}",
-                "choose the family dscnn for a signal (channels, time)",
+                "choose the family dscnn for a signal (channels, time), own or pruned for several inputs",
             )
         return spec.input.shape
 

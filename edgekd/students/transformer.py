@@ -80,7 +80,7 @@ class Transformer(Record):
             raise ConfigurationError.one(
                 f"the family {self.name} takes images (channels, height, width) and texts; this task's input is "
                 f"{spec.input.shape}",
-                "choose another family",
+                "choose another family: own or pruned for several inputs",
             )
         for patch in () if text else self.space_.patch:
             _check_patch(patch, *spec.input.shape[1:])

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from edgekd.records import Digest, Extended, Record
-from edgekd.tasks.input_parts import InputPart, random_parts
+from edgekd.tasks.named_inputs import NamedInput, blank_packed, random_packed
 
 __all__ = [
     "CountedTask",
@@ -109,11 +109,11 @@ class InputSpec(Extended):
     """Input without its batch axis: an image (C, H, W), a signal (C, T), a text's token ids (T,), or several inputs.
 
     A student gets token ids unchanged; of images and signals it gets ``(raw - mean) / std``, by channel, in raw units.
-    Several inputs are the ``parts`` of one packed sample (values,), and not normalised.
+    Several inputs are ``named``, packed as one sample (values,), and not normalised.
     `example` and `random` make such inputs; all code that traces, times or checks a module by calling it uses them.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset({"picture", "sound", "text", "parts"})
+    added: ClassVar[frozenset[str]] = frozenset({"picture", "sound", "text", "named"})
     name: str = "image"
     shape: tuple[PositiveInt, ...]  # (C, H, W), (C, T), (T,) or (values,)
     raw_dtype: Literal["uint8", "float32", "int32"] = "uint8"
@@ -123,21 +123,25 @@ class InputSpec(Extended):
     picture: PictureSpec | None = None  # None: raw samples don't come from picture files
     sound: SoundSpec | None = None  # None: they don't come from WAV files
     text: TextSpec | None = None  # None: they are no ids of tokens
-    parts: tuple[InputPart, ...] = ()  # several inputs, in the order of their values; empty for one
+    named: tuple[NamedInput, ...] = ()  # several inputs, in the order of their values; empty for one
 
     @classmethod
-    def of_parts(cls, parts: Sequence[InputPart], raw_range: tuple[float, float] = (0.0, 1.0)) -> Self:
+    def of_named(cls, named: Sequence[NamedInput], raw_range: tuple[float, float] = (0.0, 1.0)) -> Self:
         """Return the input of packed samples. ``raw_range`` is that of all their values."""
-        size = sum(part.size for part in parts)
-        return cls(name="inputs", shape=(size,), raw_dtype="float32", raw_range=raw_range, parts=tuple(parts))
+        size = sum(one.size for one in named)
+        return cls(name="inputs", shape=(size,), raw_dtype="float32", raw_range=raw_range, named=tuple(named))
 
     @model_validator(mode="after")
-    def _parts_fill_it(self) -> Self:
-        size = sum(part.size for part in self.parts)
-        if self.parts and (self.shape, self.raw_dtype, self.mean, self.std) != ((size,), "float32", (0.0,), (1.0,)):
-            raise ValueError(f"{len(self.parts)} parts need shape ({size},), raw_dtype float32, mean 0 and std 1")
-        if len({part.name for part in self.parts}) < len(self.parts):
-            raise ValueError("parts need names of their own")
+    def _named_fill_it(self) -> Self:
+        size = sum(one.size for one in self.named)
+        if self.named and (self.shape, self.raw_dtype, self.mean, self.std) != ((size,), "float32", (0.0,), (1.0,)):
+            raise ValueError(
+                f"{len(self.named)} named inputs need shape ({size},), raw_dtype float32, mean 0 and std 1"
+            )
+        if self.named and (self.picture or self.sound or self.text):
+            raise ValueError("named inputs are no picture, sound or text")
+        if len({one.name for one in self.named}) < len(self.named):
+            raise ValueError("named inputs need names of their own")
         return self
 
     @property
@@ -148,7 +152,7 @@ class InputSpec(Extended):
     @property
     def what(self) -> str:
         """The samples' name in messages: ``images``, ``signals``, ``texts`` or ``samples``."""
-        if self.parts:
+        if self.named:
             return "samples"
         return "texts" if self.text is not None else "images" if self.is_image else "signals"
 
@@ -158,7 +162,7 @@ class InputSpec(Extended):
         return {1: "T" if self.text is not None else "C", 2: "C x T", 3: "C x H x W"}[len(self.shape)]
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self.parts)) or f"{' x '.join(map(str, self.shape))} ({self.axes})"
+        return ", ".join(map(str, self.named)) or f"{' x '.join(map(str, self.shape))} ({self.axes})"
 
     def at_once(self, most_bytes: int = _BYTES_AT_ONCE) -> int:
         """Return the number of samples of one forward pass: at most 256, and at most ``most_bytes`` as float32.
@@ -171,12 +175,14 @@ class InputSpec(Extended):
 
     def example(self, batch: int = 1) -> NDArray[Any]:
         """Return normalised zeros (batch, *shape), or ids."""
+        if self.named:
+            return blank_packed(self.named, batch)
         return np.zeros((batch, *self.shape), np.float32 if self.text is None else np.int32)
 
     def random(self, seed: int, batch: int = 1) -> NDArray[Any]:
         """Return normalised samples (batch, *shape), standard normal, or uniform ids."""
-        if self.parts:
-            return random_parts(self.parts, seed, batch)
+        if self.named:
+            return random_packed(self.named, seed, batch)
         drawn = np.random.default_rng(seed)
         if self.text is not None:
             return drawn.integers(0, self.text.vocabulary, (batch, *self.shape), np.int32)
@@ -242,6 +248,8 @@ class TaskSpec(Extended):
         names = [head.name for head in self.heads]
         if len(set(names)) < len(names):
             raise ValueError(f"heads need names of their own, found {', '.join(names)}")
+        if both := {one.name for one in self.input.named} & set(names):
+            raise ValueError(f"`{min(both)}` is the name of an input and of a head")
         if not self.plain and (odd := [name for name in names if not name.isidentifier()]):
             raise ValueError(f"head `{odd[0]}`: letters, digits and underscores only")
         return self

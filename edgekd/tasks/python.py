@@ -32,8 +32,8 @@ from edgekd.tasks._protocol import (
 )
 from edgekd.tasks.arrays import images_of
 from edgekd.tasks.images.classification import ArrayImages, names_of
-from edgekd.tasks.input_parts import InputPart, packed_parts
 from edgekd.tasks.labelled import LabelledImages
+from edgekd.tasks.named_inputs import NamedInput, packed_inputs
 from edgekd.tasks.rows import ABSENT, IGNORED, LABEL_DTYPES, OBJECT_FIELDS
 from edgekd.tasks.splits import content_keys
 
@@ -48,7 +48,8 @@ class PythonTask(ArrayImages):
     module: CodeReference
     _found: Any = PrivateAttr(None)
     _checked: bool = PrivateAttr(False)
-    _parts: dict[str, tuple[InputPart, ...]] = PrivateAttr(default_factory=dict)  # of several inputs, by split
+    _named: dict[str, tuple[NamedInput, ...]] = PrivateAttr(default_factory=dict)  # several inputs, by split
+    _several: dict[str, LabelledImages] = PrivateAttr(default_factory=dict)  # their samples
 
     @property
     def spec(self) -> TaskSpec:
@@ -158,38 +159,46 @@ class PythonTask(ArrayImages):
                 raise UnknownName("array", key, map(str, arrays), remedy=f"`{self.module.target}()` must return it")
         inputs, labels = arrays[f"x_{name}"], np.asarray(arrays[f"y_{name}"])
         where = f"{self.module.target} {name}"
+        several = {isinstance(arrays.get(f"x_{each}", inputs), Mapping) for each in ("train", "validation", "test")}
+        if len(several) > 1:
+            raise ConfigurationError.one(
+                f"`{self.module.target}()`: some splits are mappings of inputs, and others arrays", "give all alike"
+            )
         if not isinstance(inputs, Mapping):
             return images_of(np.asarray(inputs), labels, self.layout, where)
-        packed = self._packed(name, inputs, where)
-        return LabelledImages(packed, images_of(packed, labels, "nct", where).labels)
+        if name not in self._several:
+            packed = self._packed(name, inputs, where)
+            self._several[name] = LabelledImages(packed, images_of(packed, labels, "nct", where).labels)
+        return self._several[name]
 
     def _packed(self, name: str, inputs: Mapping[str, Any], where: str) -> NDArray[np.float32]:
         """Return packed samples. Raises ConfigurationError if another split has other inputs."""
-        first = next(iter(self._parts.values()), ())
-        if first and {part.name for part in first} != set(inputs):
+        first = next(iter(self._named.values()), ())
+        if first and {one.name for one in first} != set(inputs):
             raise ConfigurationError.one(
                 f"{where}: the inputs are {', '.join(inputs)}, and another split has {', '.join(map(str, first))}",
                 "give all splits the same inputs",
             )
-        order = [part.name for part in first] or list(inputs)
-        parts, packed = packed_parts({key: np.asarray(inputs[key]) for key in order}, where)
-        for own, other in zip(parts, first, strict=False):
+        order = [one.name for one in first] or list(inputs)
+        named, packed = packed_inputs({key: np.asarray(inputs[key]) for key in order}, where)
+        for own, other in zip(named, first, strict=False):
             if (own.shape, own.dtype) != (other.shape, other.dtype):
                 raise ConfigurationError.one(f"{where}: `{own}` is `{other}` in another split", "give both alike")
-        self._parts[name] = parts
+        self._named[name] = named
         return packed
 
-    def _input(self, seen: NDArray[np.generic], mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
-        if not self._parts:
-            return super()._input(seen, mean, std)
-        if self.mean is not None:
+    def _input(self, described: LabelledImages) -> InputSpec:
+        if not self._named:
+            return super()._input(described)
+        given = {"mean": self.mean, "per_channel": self.per_channel, "flip": self.flip, "layout": self.layout != "auto"}
+        if asked := [option for option, value in given.items() if value]:
             raise ConfigurationError.one(
-                f"`{self.module.target}()` returns several inputs, and `mean` and `std` are for one",
-                "leave them out: a model gets several inputs as they are",
+                f"`{self.module.target}()` returns several inputs, and `{asked[0]}` is for one",
+                "leave it out: a model gets several inputs as they are",
             )
-        columns = zip(*(parts for name, parts in self._parts.items() if name != "test"), strict=True)
-        highest = [column[0].but(highest=max(part.highest for part in column)) for column in columns]
-        return InputSpec.of_parts(highest, self._raw_range())
+        columns = zip(*(named for name, named in self._named.items() if name != "test"), strict=True)
+        highest = [column[0].but(highest=max(one.highest for one in column)) for column in columns]
+        return InputSpec.of_named(highest, self._raw_range())
 
 
 def _wrong_rows(spec: TaskSpec, labels: Rows, count: int) -> str:

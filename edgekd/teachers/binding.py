@@ -31,9 +31,10 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
         answers = bound.logits(probe)
     except (RuntimeError, ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
         reason = first_line(error)
+        given = spec.input if spec.input.named else spec.input.shape
         raise ConfigurationError.one(
-            f"teacher `{bound.name}` can't take this task's {spec.input.what} {spec.input}: {reason}",
-            "give a teacher of these inputs" if spec.input.parts else "give a teacher for this input, or its `resize`",
+            f"teacher `{bound.name}` can't take this task's {spec.input.what} {given}: {reason}",
+            "give a teacher of these inputs" if spec.input.named else "give a teacher for this input, or its `resize`",
         ) from error
     if not spec.plain:
         return _with_heads(bound, spec, answers)
@@ -56,7 +57,7 @@ def bind(teacher: Teacher, spec: TaskSpec) -> Teacher:
 
 def _two_samples(given: InputSpec) -> Tensor:
     """Return two different raw samples, which detect a teacher that confuses batch and class axes."""
-    if given.parts:
+    if given.named:
         return torch.from_numpy(given.random(0, 2))
     low, high = given.raw_range
     return torch.linspace(low, high, 2).reshape(2, *[1] * len(given.shape)).expand(2, *given.shape).contiguous()

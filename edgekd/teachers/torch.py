@@ -18,7 +18,7 @@ from edgekd.code_references import CodeReference, ExistingFile
 from edgekd.errors import ConfigurationError
 from edgekd.records import Digest, digest_file, digest_json
 from edgekd.students.outputs import misfit, standardised_raw
-from edgekd.students.parting import taking_parts
+from edgekd.students.unpacking import unpack_inputs
 from edgekd.students.weights import built_module, source_file, state_digest
 from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
 from edgekd.teachers.foreign import ForeignTeacher
@@ -36,7 +36,7 @@ class TorchTeacher(ForeignTeacher):
     weights: ExistingFile | None = None
     _module: nn.Module | None = PrivateAttr(None)
     _layout: torch.memory_format = PrivateAttr(torch.channels_last)  # of images and weights: most CPUs are faster so
-    _parts: InputSpec | None = PrivateAttr(None)  # of a task whose samples are several inputs
+    _several: InputSpec | None = PrivateAttr(None)  # of a task whose samples are several inputs
     _heads: tuple[HeadSpec, ...] = PrivateAttr(())  # of a task that isn't plain
     _packing: tuple[Packed, ...] = PrivateAttr(())
 
@@ -50,17 +50,27 @@ class TorchTeacher(ForeignTeacher):
         if self._digest is None:  # as in edgekd 0.1: outputs are cached under it
             fed = {"mean": self.mean, "std": self.std, "resize": self.resize}
             rows = [[head.name, head.kind, head.classes, head.mean, head.std] for head in self._heads]
-            self._digest = digest_json({**self._identity(), **fed, **({"rows": rows} if rows else {})})
+            named = [] if self._several is None else [one.model_dump(mode="json") for one in self._several.named]
+            more = {**({"rows": rows} if rows else {}), **({"inputs": named} if named else {})}
+            self._digest = digest_json({**self._identity(), **fed, **more})
         return self._digest
 
     def bound(self, spec: TaskSpec) -> Self:
-        """Return the teacher with the task's heads, and its normalisation if it has none of its own."""
+        """Return the teacher with the task's heads, and its normalisation if it has none of its own.
+
+        Raises ConfigurationError if it would normalise or resize several inputs.
+        """
+        if spec.input.named and (self.mean not in (None, spec.input.mean) or self.resize is not None):
+            raise ConfigurationError.one(
+                f"teacher `{self.name}`: mean, std and resize are for one input, and the task has several",
+                "leave them out: it gets the inputs as they are",
+            )
         bound = super().bound(spec).model_copy()
         bound._heads, bound._packing = () if spec.plain else spec.heads, ()
         if not spec.plain:
             bound._digest = None  # order and units of outputs depend on the task
-        if spec.input.parts:
-            bound._parts, bound._module = spec.input, None
+        if spec.input.named:
+            bound._several, bound._module, bound._digest = spec.input, None, None
         return bound
 
     @property
@@ -72,8 +82,8 @@ class TorchTeacher(ForeignTeacher):
         """Return the person's module, frozen, in eval mode."""
         if self._module is None:
             self._module = built_module(self.module, self.weights)
-            if self._parts is not None:
-                taking_parts(self._module, self._parts)
+            if self._several is not None:
+                unpack_inputs(self._module, self._several)
             self._lay_out(self._module)
         return self._module
 

@@ -17,12 +17,14 @@ from edgekd.cli.main import main
 from edgekd.errors import ConfigurationError, UsageError
 from edgekd.events import SilentEvents
 from edgekd.exporting.model_argument import given_model
+from edgekd.exporting.model_inputs import model_inputs
 from edgekd.exporting.naming import shapes_of
-from edgekd.exporting.parts import parts_of
 from edgekd.store.schema import read_record
-from edgekd.students.parting import taking_parts
-from edgekd.tasks._protocol import InputSpec
-from edgekd.tasks.input_parts import InputPart, pack
+from edgekd.students.unpacking import unpack_inputs
+from edgekd.tasks._protocol import HeadSpec, InputSpec, TaskSpec
+from edgekd.tasks.named_inputs import NamedInput, pack, unpack
+from edgekd.teachers.binding import bind
+from edgekd.teachers.torch import TorchTeacher
 
 SOURCE = """
 import torch
@@ -46,7 +48,7 @@ class WithWords(PictureAndNumbers):
 
     def forward(self, picture, numbers, words, mask):
         mask = mask.unsqueeze(2).float()
-        mean = (self.words(words) * mask).sum(1) / mask.sum(1).clamp(min=1)
+        mean = (self.words(words) * mask).sum(1) / mask.sum(1)
         return super().forward(picture, numbers) + self.of_words(mean)
 
 
@@ -157,23 +159,77 @@ def test_they_are_converted_to_be_timed(both, folder):
     assert main(asked) in (0, 6)  # 6: a busy machine
 
 
+@pytest.mark.slow
+@pytest.mark.runtime
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_program_names_its_inputs(by_name, both, samples, folder):
+    module = given_model("with_numbers.py:words", None).module(print)
+    taken = {
+        name: torch.from_numpy(values[:2]).float() if values.dtype.kind == "f" else torch.from_numpy(values[:2])
+        for name, values in samples.items()
+        if name != "y"
+    }
+    args, kwargs = ((), taken) if by_name else (tuple(taken.values()), {})
+    free = {name: {0: torch.export.Dim("batch", min=1, max=64)} for name in taken}
+    torch.export.save(torch.export.export(module, args, kwargs, dynamic_shapes=free), "words.pt2")
+    assert [str(one) for one in given_model("words.pt2", None).inputs] == [
+        "picture 3 x 8 x 8 float32", "numbers 4 float32", "words 6 int32", "mask 6 int32"
+    ]  # fmt: skip
+    for data, precision in ((None, "float32"), ("several.npz", "int8")):
+        answer = api.export_model(
+            "words.pt2", output="out", data=data, precisions=[precision], formats=["onnx"], events=SilentEvents()
+        )
+        assert [(row.outcome, row.detail) for row in answer.files] == [("written", "")]
+    with pytest.raises(UsageError, match="--input differs from the inputs picture"):
+        api.export_model("words.pt2", output="out", shape=(3, 8, 8), events=SilentEvents())
+
+
+def test_a_teacher_is_another_one_if_names_change_places(both, folder):
+    teacher = TorchTeacher.model_validate({"module": "with_numbers.py:both"}, context={"folder": folder})
+    named = [NamedInput(name="picture", shape=(3, 8, 8)), NamedInput(name="numbers", shape=(4,))]
+    digests = set()
+    for order in (named, named[::-1]):
+        spec = TaskSpec(name="t", input=InputSpec.of_named(order), head=HeadSpec(classes=5), data="0" * 64)
+        bound = bind(teacher, spec)
+        digests.add(bound.digest())
+        assert bound.logits(torch.from_numpy(spec.input.random(0, 3))).shape == (3, 5)
+    assert len(digests) == 2
+    with pytest.raises(ConfigurationError, match="mean, std and resize are for one input"):
+        bind(teacher.model_copy(update={"mean": (0.5,), "std": (0.5,)}), spec)
+
+
+def test_a_forward_of_the_instance_is_refused(both):
+    module = given_model(both, None).module(print)
+    module.forward = lambda picture, numbers: picture.mean((1, 2, 3)) + numbers.mean(1)
+    named = [NamedInput(name="picture", shape=(3, 8, 8)), NamedInput(name="numbers", shape=(4,))]
+    with pytest.raises(ConfigurationError, match="has a forward of the instance"):
+        unpack_inputs(module, InputSpec.of_named(named))
+
+
+def test_a_mask_is_never_empty():
+    named = [NamedInput(name="mask", shape=(3,), dtype="int32"), NamedInput(name="ids", shape=(2,), dtype="int32")]
+    given = InputSpec.of_named(named)
+    assert given.example(2).tolist() == [[1.0] * 5] * 2
+    assert unpack(named, given.random(0, 64))[0][:, 0].min() == 1
+
+
 def test_a_module_takes_its_inputs_packed(both):
     module = given_model(both, None).module(print)
-    parts = (InputPart(name="numbers", shape=(4,)), InputPart(name="picture", shape=(3, 8, 8)))  # in another order
+    parts = (NamedInput(name="numbers", shape=(4,)), NamedInput(name="picture", shape=(3, 8, 8)))  # in another order
     picture, numbers = torch.randn(2, 3, 8, 8), torch.randn(2, 4)
     expected = module(picture, numbers)
     packed = torch.from_numpy(pack([numbers.numpy(), picture.numpy()]))
     names = set(module.state_dict())
-    assert torch.equal(taking_parts(module, InputSpec.of_parts(parts))(packed), expected)
+    assert torch.equal(unpack_inputs(module, InputSpec.of_named(parts))(packed), expected)
     assert set(module.state_dict()) == names
 
 
 def test_shapes_that_do_not_fit_are_reported(both):
     module = given_model(both, None).module(print)
-    found = parts_of(module, "both", ((3, 8, 8), (4,)), None)
+    found = model_inputs(module, "both", ((3, 8, 8), (4,)), None)
     assert list(map(str, found)) == ["picture 3 x 8 x 8 float32", "numbers 4 float32"]
     with pytest.raises(ConfigurationError, match=r"takes 2 inputs \(picture, numbers\), and --input has 3 shapes"):
-        parts_of(module, "both", ((3, 8, 8), (4,), (2,)), None)
+        model_inputs(module, "both", ((3, 8, 8), (4,), (2,)), None)
     with pytest.raises(ConfigurationError, match=r"can't take two samples picture 3 x 8 x 8 float32, numbers 5 float"):
         api.export_model(both, output="out", shape=[(3, 8, 8), (5,)], events=SilentEvents())
     with pytest.raises(UsageError, match="a shape an input expected"):
@@ -183,8 +239,12 @@ def test_shapes_that_do_not_fit_are_reported(both):
 @pytest.mark.parametrize(
     ("kept", "asked", "said"),
     [
-        (["picture", "y"], {}, "has the arrays picture, y"),
-        (["picture", "numbers", "y"], {"shape": [(3, 8, 8), (5,)]}, "--input and the arrays of some.npz differ"),
+        (["picture", "y"], {}, "has the arrays picture, y, and `both` takes picture, numbers"),
+        (
+            ["picture", "numbers", "y"],
+            {"shape": [(3, 8, 8), (5,)]},
+            "--input differs from the inputs picture 3 x 8 x 8",
+        ),
         (["picture", "numbers", "y"], {"mean": (1.0,), "std": (1.0,)}, "--mean and --std are for one input"),
     ],
 )
@@ -197,6 +257,6 @@ def test_data_that_does_not_fit_is_reported(both, samples, folder, kept, asked, 
 def test_an_optional_input_may_have_a_shape(folder):
     (folder / "with_meta.py").write_text(WITH_META)
     given = given_model("with_meta.py:build", None)
-    assert len(parts_of(given.module(print), given.called, [(4,), (2,)], None)) == 2
+    assert len(model_inputs(given.module(print), given.called, [(4,), (2,)], None)) == 2
     with pytest.raises(ConfigurationError, match="--input has 3 shapes"):
-        parts_of(given.module(print), given.called, [(4,), (2,), (2,)], None)
+        model_inputs(given.module(print), given.called, [(4,), (2,), (2,)], None)

@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.errors import ConfigurationError
 from edgekd.tasks.digits import Digits
-from edgekd.tasks.input_parts import unpack
+from edgekd.tasks.named_inputs import unpack
 from edgekd.tasks.python import PythonTask
 from edgekd.testing.contracts.task import TaskContract
 
@@ -71,12 +71,12 @@ def test_several_inputs_are_the_parts_of_one_packed_sample(tmp_path):
     made = task(tmp_path, SEVERAL, calibration=20)
     given = made.spec.input
     assert str(given) == "picture 3 x 6 x 6 float32, words 7 int32, numbers 2 float32"
-    assert (given.shape, given.what, given.parts[1].highest) == ((3 * 36 + 7 + 2,), "samples", 39)
-    picture, words, numbers = unpack(given.parts, made.split("test").inputs)
+    assert (given.shape, given.what, given.named[1].highest) == ((3 * 36 + 7 + 2,), "samples", 39)
+    picture, words, numbers = unpack(given.named, made.split("test").inputs)
     assert (picture.shape, words.shape, numbers.shape) == ((50, 3, 6, 6), (50, 7), (50, 2))
     assert words.dtype == np.int32  # in the order of training, though the test arrays came in another
     assert words.max() == 39
-    drawn = unpack(given.parts, given.random(0, 8))
+    drawn = unpack(given.named, given.random(0, 8))
     assert drawn[1].min() >= 0
     assert drawn[1].max() <= 39
 
@@ -90,12 +90,25 @@ def test_several_inputs_are_the_parts_of_one_packed_sample(tmp_path):
         ("(count, 7)", "(count + 1, 7)", "`words` has 151 samples, and `picture` has 150"),
         ("(count, 2))", "(count, count))", "numbers 50 float32` is `numbers 150 float32` in another split"),
         ("dict(reversed(x_test.items()))", "{'picture': x_test['picture']}", "the inputs are picture, and another"),
+        (
+            "dict(reversed(x_test.items()))",
+            "x_test['picture']",
+            "some splits are mappings of inputs, and others arrays",
+        ),
+        ('"x_train": x_train', '"x_train": {"words": x_train["words"]}', "a mapping of 1 arrays"),
+        ('"numbers": rng', '"my numbers": rng', "`my numbers` is no name of an input"),
     ],
 )
 def test_inputs_that_no_model_can_take_are_refused(tmp_path, old, new, said):
     assert old in SEVERAL
     with pytest.raises(ConfigurationError, match=said):
         task(tmp_path, SEVERAL.replace(old, new)).spec  # noqa: B018  # reading it is the test
+
+
+@pytest.mark.parametrize("options", [{"mean": [0.5], "std": [0.5]}, {"per_channel": True}, {"layout": "nct"}])
+def test_options_of_one_input_are_refused(tmp_path, options):
+    with pytest.raises(ConfigurationError, match=f"returns several inputs, and `{next(iter(options))}` is for one"):
+        task(tmp_path, SEVERAL, **options).spec  # noqa: B018  # reading it is the test
 
 
 def test_an_own_task_is_asked_for_everything(tmp_path):

@@ -16,7 +16,7 @@ from torch import fx
 
 from edgekd.compress.quantization.rules import is_clamp_at_zero
 from edgekd.errors import Problem
-from edgekd.ir.encoding import PARTING
+from edgekd.ir.encoding import UNPACKING
 from edgekd.students.graph import Traced, is_tensor, operator_of, spec_of
 from edgekd.students.islands import stays_float
 
@@ -125,7 +125,7 @@ class _Placement:
             if any(_matches(self._key[node], pattern) for pattern in left):
                 self._note(node, "is left in float by the recipe")
         for node in nodes:
-            if self._key[node].startswith(f"{PARTING}:"):
+            if self._key[node].startswith(f"{UNPACKING}:"):
                 self._note(node, "is one of several inputs, which have no scale in common")
         kept = kept_operators(traced)
         for node in _computing(traced):

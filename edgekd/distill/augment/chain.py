@@ -64,8 +64,8 @@ class Augment(Record):
 
     def check(self, spec: TaskSpec) -> list[Problem]:
         """Return the reasons why this task's samples can't be augmented so."""
-        if spec.input.text is not None or spec.input.parts:
-            what = "several inputs" if spec.input.parts else "ids of tokens"
+        if spec.input.text is not None or spec.input.named:
+            what = "several inputs" if spec.input.named else "ids of tokens"
             message = f"changes values, and the samples of task `{spec.name}` are {what}"
             asked = [name for name, view in self.parts if view is not None]
             return [Problem(f"augment.{name}: {message}", "leave it out") for name in asked]

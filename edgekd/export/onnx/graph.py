@@ -282,6 +282,16 @@ class OnnxGraph:
             if value.name == old:
                 value.name = new
 
+    def free(self, name: str) -> None:
+        """Give whatever has a name, but the input, another one."""
+        if name in self.initializers:
+            tensor = self.initializers.pop(name)
+            tensor.name = f"{name}/weights"
+            self.initializers[tensor.name] = tensor
+            self.redirect(name, tensor.name)
+        elif name in self.values - {self.input}:
+            self.rename(name, f"{name}/inner")
+
     def finish(self) -> onnx.ModelProto:
         """Sort nodes so that each follows what it reads, check, and return the model."""
         waiting, known = list(self.graph.node), {"", *self.initializers, *(value.name for value in self.graph.input)}

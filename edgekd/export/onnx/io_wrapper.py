@@ -29,8 +29,8 @@ def add_io_wrapper(graph: OnnxGraph, wrapper: IOWrapper, *, paired_input: bool =
     input, and the pair costs it nothing.
     """
     _give_output(graph, wrapper)
-    if wrapper.student.task.input.parts:
-        _give_parts(graph, wrapper)
+    if wrapper.student.task.input.named:
+        _restore_inputs(graph, wrapper)
     else:
         _give_input(graph, wrapper, paired_input)
 
@@ -59,26 +59,30 @@ def _give_input(graph: OnnxGraph, wrapper: IOWrapper, paired: bool) -> None:
     graph.redirect(inside, value)
 
 
-def _give_parts(graph: OnnxGraph, wrapper: IOWrapper) -> None:
-    """Replace the parting of packed samples by the inputs themselves."""
-    options = wrapper.options
+def _restore_inputs(graph: OnnxGraph, wrapper: IOWrapper) -> None:
+    """Replace the unpacking of packed samples by the inputs themselves."""
+    named, options, packed = wrapper.student.task.input.named, wrapper.options, graph.input
     batch = "batch" if options.batch == "dynamic" else options.batch
-    (split,) = (node for node in graph.graph.node if graph.input in node.input)
+    (split,) = (node for node in graph.graph.node if node.op_type == "Split" and node.input[0] == packed)
     values = list(split.output)
     graph.graph.node.remove(split)
+    for one in named:
+        graph.free(one.name)
+    graph.redirect(packed, named[0].name)  # readers of the batch's size
     del graph.graph.input[:]
-    for part, value in zip(wrapper.student.task.input.parts, values, strict=True):
-        shape = [batch, *part.shape]
-        graph.graph.input.append(onnx.helper.make_tensor_value_info(part.name, _TYPES[part.dtype], shape))
-        if part.dtype == "int32":  # ids were cast to float to be packed
-            for cast in [node for node in graph.graph.node if node.op_type == "Cast" and value in node.input]:
-                value = cast.output[0]
-                graph.graph.node.remove(cast)
-        if len(part.shape) > 1:  # which a reshape follows: neither moves anything
-            flat = graph.constant(f"{part.name}/flat", np.asarray([-1, part.size], np.int64))
-            graph.node("Reshape", [part.name, flat], value)
+    for one, value in zip(named, values, strict=True):
+        shape = [batch, *one.shape]
+        graph.graph.input.append(onnx.helper.make_tensor_value_info(one.name, _TYPES[one.dtype], shape))
+        casts = [node for node in graph.graph.node if node.op_type == "Cast" and value in node.input]
+        if one.dtype == "int32" and casts:  # ids were cast to float to be packed
+            (cast,) = casts
+            value = cast.output[0]
+            graph.graph.node.remove(cast)
+        if len(one.shape) > 1:  # which a reshape follows: neither moves anything
+            flat = graph.constant(f"{one.name}/flat", np.asarray([-1, one.size], np.int64))
+            graph.node("Reshape", [one.name, flat], value)
         else:
-            graph.redirect(value, part.name)
+            graph.redirect(value, one.name)
 
 
 def _encoded(

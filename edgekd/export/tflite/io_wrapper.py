@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekd.export.io_wrapper import IOWrapper
 from edgekd.export.tflite.flatbuffer import add_operator, add_tensor, schema
-from edgekd.export.tflite.parting import give_parts
+from edgekd.export.tflite.unpacking import restore_inputs
 from edgekd.tasks.rows import outputs_of
 
 __all__ = ["add_io_wrapper"]
@@ -25,12 +25,12 @@ def add_io_wrapper(model: Any, wrapper: IOWrapper) -> None:
     It takes normalised values, channels last, float32 or (static int8) int8.
     """
     graph, task = model.subgraphs[0], wrapper.student.task
-    if task.input.parts:
-        give_parts(model, task.input.parts)
+    if task.input.named:
+        restore_inputs(model, task.input.named)
     else:
         _give_input(model, wrapper)
     _give_output(model, wrapper)
-    inputs = [part.name for part in task.input.parts] or [task.input.name]
+    inputs = [one.name for one in task.input.named] or [task.input.name]
     outputs = [output.name for output in outputs_of(task)]
     for index, name in zip((*graph.inputs, *graph.outputs), (*inputs, *outputs), strict=True):
         graph.tensors[int(index)].name = name

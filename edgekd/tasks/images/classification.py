@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     Field,
     PositiveInt,
@@ -130,18 +129,11 @@ class Images(CarvedTask):
         return self._carved
 
     def _described(self) -> TaskSpec:
-        title, data = self._title(), self._data
-        seen = data.described.inputs
-        channels = seen.shape[1]
-        mean, std = self.mean, self.std
-        if mean is None or std is None:
-            mean, std = data.described.moments(self.per_channel)
-        check_channels(title, mean, std, channels)
-        require_varied(title, std)
-        head, given = self._head(), self._input(seen, mean, std)
+        data = self._data
+        given, head = self._input(data.described), self._head()
         return TaskSpec(
-            name=title,
-            kind=f"{'multi-input' if given.parts else self.samples_are}-{head.kind}",
+            name=self._title(),
+            kind=f"{'multi-input' if given.named else self.samples_are}-{head.kind}",
             input=given,
             head=head,
             metric=MetricSpec(name=metric_name([head])),
@@ -149,8 +141,13 @@ class Images(CarvedTask):
             flip=self.flip,
         )
 
-    def _input(self, seen: NDArray[np.generic], mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
-        """Return the input of raw samples like ``seen`` (N, C, ...)."""
+    def _input(self, described: LabelledImages) -> InputSpec:
+        """Return the input of samples like those ``described``. Raises ConfigurationError if they are all the same."""
+        seen, mean, std = described.inputs, self.mean, self.std
+        if mean is None or std is None:
+            mean, std = described.moments(self.per_channel)
+        check_channels(self._title(), mean, std, seen.shape[1])
+        require_varied(self._title(), std)
         exact = seen.dtype == np.uint8
         return InputSpec(
             name=_INPUT_NAMES[len(seen.shape) - 1],

@@ -35,7 +35,7 @@ class TaskContract:
 
     def test_spec_is_complete(self, make_task: Callable[[], Task]) -> None:
         spec = make_task().spec
-        packed = spec.input.text is not None or spec.input.parts
+        packed = spec.input.text is not None or spec.input.named
         assert len(spec.input.shape) in ((1,) if packed else (2, 3))
         for head in spec.heads:
             assert head.classes >= (2 if head.kind in ("classification", "segmentation") else 1)
