@@ -1,8 +1,8 @@
 """External weights of an ONNX file: the files beside it that hold them, read from its bytes without any runtime.
 
 A tensor whose ``data_location`` is EXTERNAL names its file under the key ``location``, relative to the model's folder
-(onnx.proto, TensorProto, fields 13 and 14). A file elsewhere is refused: a model is its folder, and running a
-stranger's model reads nothing outside it.
+(onnx.proto, TensorProto, fields 13 and 14); fields are found by the wire format of protocol buffers. A file elsewhere
+is refused: a model is its folder, and running a stranger's model reads nothing outside it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from edgekd.errors import ConfigurationError, Place
-from edgekd.protobuf_wire import NoProtobuf, fields
 
-__all__ = ["external_files"]
+__all__ = ["NoProtobuf", "external_files", "fields"]
 
 _Fields = Mapping[int, str]
 _TENSOR = "tensor"
@@ -92,3 +91,43 @@ def _of_tensor(data: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
         entry = {number: data[at:until] for number, value, at, until in fields(data, begin, stop) if value is None}
         if entry.get(_KEY) == b"location":
             yield entry.get(_VALUE, b"")
+
+
+class NoProtobuf(Exception):
+    """The bytes are no message."""
+
+
+def fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int | None, int, int]]:
+    """Fields of a message: number, value where it is a whole number, and begin and end of its bytes.
+
+    Raises NoProtobuf where a field doesn't end within the message.
+    """
+    while start < end:
+        key, start = _varint(data, start, end)
+        value, stop = None, start
+        match key & 7:
+            case 0:
+                value, stop = _varint(data, start, end)
+            case 1:
+                stop = start + 8
+            case 2:
+                length, start = _varint(data, start, end)
+                stop = start + length
+            case 5:
+                stop = start + 4
+            case _:
+                raise NoProtobuf
+        if stop > end:
+            raise NoProtobuf
+        yield key >> 3, value, start, stop
+        start = stop
+
+
+def _varint(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
+    value = 0
+    for position in range(start, min(end, start + 10)):
+        byte = data[position]
+        value |= (byte & 0x7F) << (7 * (position - start))
+        if not byte & 0x80:
+            return value, position + 1
+    raise NoProtobuf

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgekd.artefacts import Artefact, Format
 from edgekd.errors import ConfigurationError, EdgeKDError, Place, Problem, UnknownName, nearest_name
-from edgekd.protobuf_wire import NoProtobuf, fields
+from edgekd.external_weights import NoProtobuf, fields
 
 __all__ = ["Twin", "find_models", "names_of", "pair_twins"]
 

@@ -56,7 +56,7 @@ def test_edgekd_has_what_its_api_has_and_says_so() -> None:
 CORE = (
     "artefacts", "documents", "errors", "events", "evidence", "external_weights", "extends", "ir.encoding",
     "ir.features", "ir.kernels", "ir.operators", "ir.plan", "ir.space", "ir.support", "plugins", "progress", "records",
-    "code_references", "search_path", "units", "protobuf_wire", "wrapping",
+    "code_references", "search_path", "units", "wrapping",
 )  # fmt: skip
 
 
