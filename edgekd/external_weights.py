@@ -1,8 +1,8 @@
 """External weights of an ONNX file: the files beside it that hold them, read from its bytes without any runtime.
 
 A tensor whose ``data_location`` is EXTERNAL names its file under the key ``location``, relative to the model's folder
-(onnx.proto, TensorProto, fields 13 and 14); fields are found by the wire format of protocol buffers. A file elsewhere
-is refused: a model is its folder, and running a stranger's model reads nothing outside it.
+(onnx.proto, TensorProto, fields 13 and 14); fields are found by the wire format of protocol buffers. Files outside
+the model's folder are refused, so that running a stranger's model reads no other files.
 """
 
 from __future__ import annotations

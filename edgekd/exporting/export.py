@@ -48,7 +48,8 @@ from edgekd.temporary import prefix
 
 __all__ = ["ExportPlan", "converted_files", "export_model"]
 
-_CHECK = "check --mean and --std, and that labels number classes as the model does"
+_LABELS = "that labels number classes as the model does"
+_CHECK, _CHECK_SEVERAL = f"check --mean and --std, and {_LABELS}", f"check how inputs are prepared, and {_LABELS}"
 _STOPPED = ("stopped; bundles that were written are kept", "give the same command again")
 
 
@@ -248,9 +249,10 @@ class _Export:
             return ()
         labels = self.task.split("validation").labels
         doubt = near_chance(self.reference("validation"), labels, self.task.spec.head.classes)
+        check = _CHECK_SEVERAL if self.task.spec.input.named else _CHECK
         if doubt and self.plan.max_drop is not None:
-            raise ConfigurationError.one(f"`{self.given.called}` is {doubt}: --max-drop would keep any file", _CHECK)
-        return (f"the model is {doubt}: {_CHECK}",) if doubt else ()
+            raise ConfigurationError.one(f"`{self.given.called}` is {doubt}: --max-drop would keep any file", check)
+        return (f"the model is {doubt}: {check}",) if doubt else ()
 
     def bind(self, target: Target) -> None:
         """Set the target, with limits relative to the model as absolute figures. Raises UsageError."""

@@ -27,17 +27,17 @@ def unpack_inputs(module: nn.Module, given: InputSpec) -> nn.Module:
     """
     if not given.named:
         return module
-    required, known = inputs_of(module), inputs_of(module, optional=True)
-    module.add_module(UNPACKING, _Unpacking(given.named, required, known))
-    if isinstance(module, fx.GraphModule):  # whose copies have a forward made of their graph
-        _rewrite(module, [one.name for one in given.named])
-        return module
     if "forward" in vars(module):
         raise ConfigurationError.one(
             f"`{type(module).__name__}` has a forward of the instance, which several inputs can't be given to",
             "define forward in its class; return the model from before torch.compile",
         )
-    module.forward = MethodType(_forward, module)  # a copy of the module gets its own: deepcopy binds it anew
+    required, known = inputs_of(module), inputs_of(module, optional=True)
+    module.add_module(UNPACKING, _Unpacking(given.named, required, known))
+    if isinstance(module, fx.GraphModule):  # whose copies have a forward made of their graph
+        _rewrite(module, [one.name for one in given.named])
+    else:
+        module.forward = MethodType(_forward, module)  # a copy of the module gets its own: deepcopy binds it anew
     return module
 
 

@@ -150,6 +150,7 @@ def test_they_are_quantized_and_scored_with_ids_among_them(both, samples, folder
     quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     assert len(quantized) > 4
     assert "edgekd_inputs" not in str(answer.lines())
+    assert not any("--mean" in note for note in answer.notes)
 
 
 @pytest.mark.slow

@@ -150,10 +150,10 @@ def encode_weights(
 ) -> None:
     """Replace weights by their integers behind DequantizeLinear, and their biases by int32.
 
-    A bias that an Add gives to a MatMul's result stays float, with the value of its integers: the Add computes in
-    float. ``activations`` has each operator's input encoding, which its bias's scale needs; ``biases`` has names by the
-    results that they are a part of (`encoded.biases`). Zero points of 0 are written where
-    asked: ONNX Runtime fuses no linear layer without them, and OpenVINO makes six layers of each.
+    A bias that an Add adds to a MatMul's result stays float, rounded to multiples of the bias's scale: the Add computes
+    in float. ``activations`` has each operator's input encoding, which its bias's scale needs; ``biases`` has the names
+    of biases by the values that include them (`encoded.biases`). Zero points of 0 are written where asked: ONNX Runtime
+    fuses no linear layer without them, and OpenVINO makes six layers of each.
     """
     written: set[str] = set()
     for node in list(graph.graph.node):

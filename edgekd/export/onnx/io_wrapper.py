@@ -63,11 +63,11 @@ def _restore_inputs(graph: OnnxGraph, wrapper: IOWrapper) -> None:
     """Replace the unpacking of packed samples by the inputs themselves."""
     named, options, packed = wrapper.student.task.input.named, wrapper.options, graph.input
     batch = "batch" if options.batch == "dynamic" else options.batch
+    for one in named:
+        graph.free(one.name)
     (split,) = (node for node in graph.graph.node if node.op_type == "Split" and node.input[0] == packed)
     values = list(split.output)
     graph.graph.node.remove(split)
-    for one in named:
-        graph.free(one.name)
     graph.redirect(packed, named[0].name)  # readers of the batch's size
     del graph.graph.input[:]
     for one, value in zip(named, values, strict=True):
