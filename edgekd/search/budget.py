@@ -7,13 +7,14 @@ written down (proposals.json), for a replay has no clock.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekd.devices._protocol import Load, MeasurePlan
 from edgekd.evidence import EvidenceKind, find_figure
-from edgekd.search.space.feasible import P5
+from edgekd.search.space.feasible import P5, is_close
 from edgekd.store.records import PlanRecord, TrialRecord
+from edgekd.targets.target import Target
 from edgekd.units import format_s
 
 __all__ = [
@@ -73,14 +74,18 @@ class Speed:
     convert_s: float = _CONVERT_S
     process_s: float = _PROCESS_S  # of a measured process, beyond the calls asked for
     sample_s: float = 0.0  # of a file in its runtime; 0 where a simulator estimated it, and it is scored in PyTorch
+    comparisons: int = _COMPARISONS
 
     @classmethod
-    def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord]) -> Speed:
+    def of(cls, plan: PlanRecord, trials: Sequence[TrialRecord], target: Target, tails: Mapping[str, float]) -> Speed:
         """Estimate from recorded trials; the slower half of the training speeds counts.
 
         Finalists are the more accurate candidates, hence the larger. The untouched model counts only where there is no
-        other trial: it is larger than the students that are trained.
+        other trial: it is larger than the students that are trained. Where no trained trial came close to a limit,
+        one batch decides the comparison of finalists. ``tails`` as in `edgekd.search.space.feasible.violations`.
         """
+        trained = [trial for trial in trials if not trial.candidate.plan.untouched]
+        clear = bool(trained) and not any(is_close(target, trial, tails) for trial in trained)
         speeds = sorted(_observed(trials, lambda trial: trial.images_per_s))
         converted = _observed(trials, lambda trial: trial.seconds.get("convert"))
         measured = _observed(trials, lambda trial: trial.seconds.get("measure"))
@@ -91,6 +96,7 @@ class Speed:
             statistics.median(converted) if converted else _CONVERT_S,
             statistics.median(processes) if processes else _PROCESS_S,
             statistics.median(calls) / 1e6 / plan.samples_a_call if calls else 0.0,
+            1 if clear else _COMPARISONS,
         )
 
     def training_s(self, plan: PlanRecord) -> float:
@@ -111,7 +117,7 @@ class Speed:
 
     def compared_s(self, plan: PlanRecord, finalists: int) -> float:
         """Seconds to measure finalists beside their float32 twins, and the winner once more."""
-        return _COMPARISONS * (self.measure_s(plan.certify, 2 * finalists) + self.measure_s(plan.certify, 1))
+        return self.comparisons * (self.measure_s(plan.certify, 2 * finalists) + self.measure_s(plan.certify, 1))
 
     def certificate_s(self, plan: PlanRecord) -> float:
         """Seconds for the certificate: parity, bundle, and the test split by the file, its twin and one's own model."""
@@ -129,81 +135,70 @@ class Speed:
         return plan.processes * processes_s
 
 
-def reserve_s(
-    plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, rivals: int = 0, untouched: int = 0
-) -> float:
+def reserve_s(plan: PlanRecord, speed: Speed, finalists: int, rivals: int = 0, untouched: int = 0) -> float:
     """Seconds to refine, measure and certify ``finalists``, at the speed observed so far.
 
     ``rivals``: number of other deployments each finalist's arch is rechecked on. ``untouched``: number of finalists
     that need no training, in addition to ``finalists``.
     """
-    speed, all_of_them = Speed.of(plan, trials), finalists + untouched
+    all_of_them = finalists + untouched
     again = all_of_them * (rivals + 1) if rivals else 0
     rechecking = again * speed.convert_s + speed.measure_s(plan.measure, again + 1) if again else 0.0
     refining = finalists * speed.refine_s(plan) + untouched * speed.untrained_s(plan)
     ending = speed.compared_s(plan, all_of_them) + speed.certificate_s(plan)
-    return shortlist_s(plan, trials) + rechecking + refining + ending
+    return shortlist_s(plan, speed) + rechecking + refining + ending
 
 
 def too_short(plan: PlanRecord, total_s: float | None) -> str:
     """Return a caution where a budget is less than one candidate takes that is not trained; else ``""``."""
-    least_s = reserve_s(plan, (), 0, untouched=1)
+    least_s = reserve_s(plan, Speed(), 0, untouched=1)
     if total_s is None or total_s >= least_s:
         return ""
     least, total = format_s(least_s), format_s(total_s)
     return f"{total} to spend, and one candidate takes about {least} without any training: raise search.budget"
 
 
-def least_reserve_s(
-    plan: PlanRecord, trials: Sequence[TrialRecord], finalists: int, reserved_s: float, total_s: float | None
-) -> float:
+def least_reserve_s(plan: PlanRecord, speed: Speed, finalists: int, reserved_s: float, total_s: float | None) -> float:
     """Seconds kept while nothing was found that is worth training: of ``reserved_s`` a quarter of the budget trains."""
     if total_s is None:
         return reserved_s
-    training_s = finalists * Speed.of(plan, trials).training_s(plan)
+    training_s = finalists * speed.training_s(plan)
     return reserved_s - training_s + min(training_s, _ENSURED * total_s)
 
 
-def training_limit_s(
-    plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget, waiting: int = 1, ensured: bool = True
-) -> float:
+def training_limit_s(plan: PlanRecord, speed: Speed, budget: Budget, waiting: int = 1, ensured: bool = True) -> float:
     """Seconds that one finalist may train from now on, so that it is certified in time; infinite without a budget.
 
     ``waiting``: finalists that are still to be compared, this one included. ``ensured`` as in `share_within`.
     """
     if budget.total_s is None:
         return float("inf")
-    speed = Speed.of(plan, trials)
     ending_s = speed.untrained_s(plan) + speed.compared_s(plan, waiting) + speed.certificate_s(plan)
     return max(budget.left_s() - ending_s, _ENSURED * budget.total_s if ensured else 0.0)
 
 
-def shortlist_s(plan: PlanRecord, trials: Sequence[TrialRecord]) -> float:
+def shortlist_s(plan: PlanRecord, speed: Speed) -> float:
     """Seconds to measure the shortlist before refining; 0 where refining is too short for a shortlist to pay."""
-    speed = Speed.of(plan, trials)
     seconds = SHORTLISTED * speed.convert_s + speed.measure_s(plan.certify, SHORTLISTED)
     return seconds if seconds < _SHORTLIST_SHARE * speed.refine_s(plan) else 0.0
 
 
-def stagewise_s(plan: PlanRecord, trials: Sequence[TrialRecord], stages: int) -> float:
+def stagewise_s(plan: PlanRecord, speed: Speed, stages: int) -> float:
     """Seconds for the stage-by-stage comparison of the winner, and the certificate after it."""
-    speed = Speed.of(plan, trials)
     each_s = speed.convert_s + speed.scored_s(plan)
     return stages * each_s + speed.measure_s(plan.measure, stages) + speed.certificate_s(plan)
 
 
-def finalists_within(
-    plan: PlanRecord, trials: Sequence[TrialRecord], total_s: float | None, rivals: int = 0, untouched: int = 0
-) -> int:
+def finalists_within(plan: PlanRecord, speed: Speed, total_s: float | None, rivals: int = 0, untouched: int = 0) -> int:
     """Number of finalists that fit in their share of the time: at least one, at most ``plan.finalists``."""
     for count in range(plan.finalists, 1, -1):
-        if total_s is None or reserve_s(plan, trials, count, rivals, untouched) <= _FINALISTS_SHARE * total_s:
+        if total_s is None or reserve_s(plan, speed, count, rivals, untouched) <= _FINALISTS_SHARE * total_s:
             return count
     return 1
 
 
 def share_within(
-    plan: PlanRecord, trials: Sequence[TrialRecord], budget: Budget, finalists: int, reserved_s: float, ensured: bool
+    plan: PlanRecord, speed: Speed, budget: Budget, finalists: int, reserved_s: float, ensured: bool
 ) -> float:
     """Share of the recipe's epochs for which there is time: at least 0.05, 1 where all fit.
 
@@ -211,7 +206,7 @@ def share_within(
     epochs meets no floor of accuracy, and the fault would be the machine's.
     """
     left_s = budget.left_s()
-    training_s = finalists * Speed.of(plan, trials).training_s(plan)
+    training_s = finalists * speed.training_s(plan)
     if budget.total_s is None or reserved_s <= left_s or training_s <= 0:
         return 1.0
     least = min(1.0, _ENSURED * budget.total_s / training_s) if ensured else 0.0

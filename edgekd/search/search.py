@@ -34,7 +34,7 @@ from edgekd.search._protocol import (
 )
 from edgekd.search.accuracy.scoring import stage_context
 from edgekd.search.accuracy.untrained_own import AsItCame
-from edgekd.search.budget import Budget, reserve_s, shortlist_s, stagewise_s, too_short, training_limit_s
+from edgekd.search.budget import Budget, Speed, reserve_s, shortlist_s, stagewise_s, too_short, training_limit_s
 from edgekd.search.deployments.recheck import Recheck, rechecked
 from edgekd.search.differentiable.step import DifferentiableSteps
 from edgekd.search.differentiable.teacher_tuning import TeacherTuning
@@ -278,8 +278,9 @@ class Search:
         self, deployments: DeploymentsRecord, wanted: int, bench: Bench, budget: Budget
     ) -> OutcomeRecord:
         target, trials = self.run.target, self.run.trials()
+        speed = Speed.of(self.plan, trials, target, deployments.tails)
         order = standing(target, deployments, trials, None)
-        if shortlist_s(self.plan, trials) > 0:
+        if shortlist_s(self.plan, speed) > 0:
             shortlist = Shortlist(self.run, self.plan, bench, self.events, budget)
             order = standing(target, deployments, trials, shortlist(order, wanted + as_they_came(order)))
         own = as_they_came(order)  # in addition to the wanted ones: they cost no training
@@ -301,26 +302,26 @@ class Search:
                     self.run, asked.temperatures, asked.assistant, self.parts.context, self.events, budget
                 )
                 tuning(order[:goal])
-            self._refine(deployments, order[:goal], budget)
+            self._refine(deployments, order[:goal], speed, budget)
             selection.judge_side_by_side()
             winner = selection.certify()
-            if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, trials, 1):
+            if winner is not None or goal >= len(order) or budget.left_s() < reserve_s(self.plan, speed, 1):
                 break
-        self._stage_by_stage(winner, budget)
+        self._stage_by_stage(winner, speed, budget)
         finalists = self.run.finalists()
         outcome = (
             outcome_of_best(self.run, winner) if winner is not None else nothing_fits(self.run, tails=deployments.tails)
         )
         return finish(self.run, outcome.but(estimate=rank_correlation(trials, finalists)), budget)
 
-    def _stage_by_stage(self, winner: FinalistRecord | None, budget: Budget) -> None:
+    def _stage_by_stage(self, winner: FinalistRecord | None, speed: Speed, budget: Budget) -> None:
         """Write the stage-by-stage comparison, where there is more than one stage and time for it."""
         stages = len(self.parts.context.recipe)
         if (
             winner is None
             or winner.candidate.plan.untouched
             or not stages
-            or budget.left_s() < stagewise_s(self.plan, self.run.trials(), stages + 1)
+            or budget.left_s() < stagewise_s(self.plan, speed, stages + 1)
         ):
             return
         parts = self.parts
@@ -330,7 +331,9 @@ class Search:
         rechecks = {record.trial: record for record in self.run.rechecks()}
         return [rechecked(self.run.target, deployments, t.candidate, rechecks.get(t.number)) for t in trials]
 
-    def _refine(self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...], budget: Budget) -> None:
+    def _refine(
+        self, deployments: DeploymentsRecord, trials: tuple[TrialRecord, ...], speed: Speed, budget: Budget
+    ) -> None:
         taken = {finalist.candidate for finalist in self.run.finalists()}
         for rank, (trial, candidate) in enumerate(
             zip(trials, self._rechecked(deployments, trials), strict=True), start=1
@@ -338,7 +341,7 @@ class Search:
             if candidate in taken:
                 continue
             trained = any(not known.plan.untouched for known in taken)
-            late = budget.left_s() < reserve_s(self.plan, self.run.trials(), 1)
+            late = budget.left_s() < reserve_s(self.plan, speed, 1)
             if trained and late and not candidate.plan.untouched:
                 self.events.line(f"refined    {len(taken)} of {len(trials)}: no time for another")
                 return
@@ -351,5 +354,5 @@ class Search:
                 finalist.candidate.plan.untouched and finalist.accuracy and finalist.accuracy.value >= floor
                 for finalist in finalists
             )
-            limit_s = training_limit_s(self.plan, self.run.trials(), budget, waiting, ensured)
+            limit_s = training_limit_s(self.plan, speed, budget, waiting, ensured)
             refine_one(self.run, rank, trial.number, candidate, self.parts.trainer, self.events, budget, limit_s)

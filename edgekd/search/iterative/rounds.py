@@ -33,7 +33,7 @@ from edgekd.recipes.runner import run_recipe
 from edgekd.records import Digest
 from edgekd.search.accuracy.recalibrate import Recalibrate
 from edgekd.search.accuracy.scoring import score_student, stage_context
-from edgekd.search.budget import Budget, training_limit_s
+from edgekd.search.budget import Budget, Speed, training_limit_s
 from edgekd.search.finalists.order import NO_TRIAL, refine_one
 from edgekd.search.finalists.selection import FinalistSelection
 from edgekd.search.finalists.stagewise import Stagewise
@@ -221,7 +221,7 @@ class _Rounds:
 
     def _trained(self, stages: Sequence[Stage], start: Student) -> tuple[Digest, Accuracy]:
         """Train; return the key of the float32 student and its accuracy at the precision it will ship with."""
-        end_s = self.budget.spent_s() + training_limit_s(self.plan, (), self.budget, ensured=False)
+        end_s = self.budget.spent_s() + training_limit_s(self.plan, Speed(), self.budget, ensured=False)
         where = stage_context(None, context_of(self.project, self.run, self.events))
         where = replace(where, late=lambda: self.budget.spent_s() > end_s)
         plain = run_recipe(with_precision(stages, Precision.FLOAT32), start, where, self.run.students)
@@ -264,7 +264,7 @@ class _Rounds:
         finalists = self.run.finalists()
         if candidate not in [finalist.candidate for finalist in finalists]:
             self.events.line(f"refining   {candidate}")
-            limit_s = training_limit_s(self.plan, (), self.budget)
+            limit_s = training_limit_s(self.plan, Speed(), self.budget)
             refine_one(self.run, len(finalists) + 1, NO_TRIAL, candidate, trainer, self.events, self.budget, limit_s)
         selection = FinalistSelection(
             self.run, self.plan.certify, self.bench.session, trainer, self.events, self.budget

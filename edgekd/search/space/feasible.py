@@ -21,6 +21,7 @@ __all__ = [
     "P5",
     "accuracy_floor",
     "holds_untrained",
+    "is_close",
     "is_feasible",
     "may_hold",
     "misses",
@@ -87,6 +88,12 @@ def may_hold(target: Target, figures: Sequence[Figure], tails: Mapping[str, floa
     upper = {limit.metric: limit.upper for limit in target.limits}
     best = [figure.but(value=figure.lower if upper.get(figure.metric, True) else figure.upper) for figure in figures]
     return all(share <= 0 for share in violations(target, best, tails).values())
+
+
+def is_close(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
+    """Tell whether a measured limit of a trial is met or missed by so little that noise may leave it undecided."""
+    shares = trial_violations(target, trial, tails)
+    return any(1.0 / CLEARLY < 1.0 + share < CLEARLY for name, share in shares.items() if not name.startswith("size."))
 
 
 def p5_us(figures: Sequence[Figure]) -> float | None:

@@ -206,12 +206,13 @@ class TrialLoop:
         order = as_it_came_first(order_of_finalists(self.run.target, self.deployments, trials))
         own = as_they_came(order)
         most = self._rivals(order[: own + self.plan.finalists])
-        finalists = finalists_within(self.plan, trials, total_s, most, own)
-        reserved = reserve_s(self.plan, trials, finalists, most, own)
+        speed = Speed.of(self.plan, trials, self.run.target, self.deployments.tails)
+        finalists = finalists_within(self.plan, speed, total_s, most, own)
+        reserved = reserve_s(self.plan, speed, finalists, most, own)
         # a batch must end before the reserve begins, and takes about as long as those before it
         batch_s = _batch_s(trials)
         if not any(trial.accuracy and not trial.candidate.plan.untouched for trial in trials):
-            batch_s += self._first_training_s(trials, [candidate for _, _, candidate in proposals])
+            batch_s += self._first_training_s(speed, [candidate for _, _, candidate in proposals])
         # where the untouched model holds and nothing else was tried, a first batch may use the finalists' time; where
         # it does not, that batch is tried in any case: there is nothing else to hand over
         holds = any(holds_untrained(self.run.target, trial, self.deployments.tails) for trial in trials)
@@ -219,7 +220,7 @@ class TrialLoop:
         if knowledge.proposed:
             found = any(not trial.candidate.plan.untouched for trial in order)
             needed_s = batch_s + (
-                reserved if found else least_reserve_s(self.plan, trials, finalists, reserved, total_s)
+                reserved if found else least_reserve_s(self.plan, speed, finalists, reserved, total_s)
             )
         if proposals and all(candidate.plan.untouched for _, _, candidate in proposals):
             needed_s = float("-inf")  # nothing less accurate than a model that fits untouched may be handed over
@@ -240,7 +241,7 @@ class TrialLoop:
             detail = f"{left_s:.0f} s left, of which {need} about {reserved:.0f} s"
         else:
             return None
-        share = share_within(self.plan, trials, self.budget, finalists, reserved, ensured=not holds)
+        share = share_within(self.plan, speed, self.budget, finalists, reserved, ensured=not holds)
         if share < 1.0:
             detail += f"; the recipe is cut to {share:.0%} of its epochs"
         return ProposalsRecord(
@@ -253,11 +254,11 @@ class TrialLoop:
             ended_s=self.budget.spent_s(),
         )
 
-    def _first_training_s(self, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]) -> float:
+    def _first_training_s(self, speed: Speed, candidates: Sequence[Candidate]) -> float:
         """Seconds of one epoch of each candidate, while no trial has been trained."""
         epochs = epochs_of(self.context.recipe)
         count = sum(not candidate.plan.untouched for candidate in candidates)
-        return count * self.plan.refine_images / epochs / Speed.of(self.plan, trials).images_per_s if epochs else 0.0
+        return count * self.plan.refine_images / epochs / speed.images_per_s if epochs else 0.0
 
     def _rivals(self, best: Sequence[TrialRecord]) -> int:
         """Largest number of deployments a finalist will be rechecked on, by the present order of finalists."""
