@@ -81,11 +81,11 @@ class Speed:
         """Estimate from recorded trials; the slower half of the training speeds counts.
 
         Finalists are the more accurate candidates, hence the larger. The untouched model counts only where there is no
-        other trial: it is larger than the students that are trained. Where no trained trial came close to a limit,
-        one batch decides the comparison of finalists. ``tails`` as in `edgekd.search.space.feasible.violations`.
+        other trial: it is larger than the students that are trained. Where trials were measured, and none came close
+        to a limit, one batch decides the comparison of finalists. ``tails`` as in `edgekd.search.space.feasible.violations`.
         """
-        trained = [trial for trial in trials if not trial.candidate.plan.untouched]
-        clear = bool(trained) and not any(is_close(target, trial, tails) for trial in trained)
+        known = [trial for trial in trials if trial.figures and not trial.candidate.plan.untouched]
+        clear = bool(known) and not any(is_close(target, trial, tails) for trial in known)
         speeds = sorted(_observed(trials, lambda trial: trial.images_per_s))
         converted = _observed(trials, lambda trial: trial.seconds.get("convert"))
         measured = _observed(trials, lambda trial: trial.seconds.get("measure"))

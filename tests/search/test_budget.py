@@ -99,7 +99,8 @@ def test_a_second_comparison_is_planned_where_a_trial_came_close(
     batch_s = speed.measure_s(lab.plan.certify, 2) + speed.measure_s(lab.plan.certify, 1)
     assert speed.compared_s(lab.plan, 1) == pytest.approx(comparisons * batch_s)
     untouched = trial.candidate.but(plan=trial.candidate.plan.but(untouched=True))
-    assert _speed(lab, [trial.but(candidate=untouched)]).comparisons == Speed().comparisons == 2
+    unknown = [trial.but(candidate=untouched), trial.but(figures=(), outcome="crashed")]
+    assert _speed(lab, unknown).comparisons == Speed().comparisons == 2
 
 
 @pytest.mark.slow

@@ -91,9 +91,13 @@ def may_hold(target: Target, figures: Sequence[Figure], tails: Mapping[str, floa
 
 
 def is_close(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
-    """Tell whether a measured limit of a trial is met or missed by so little that noise may leave it undecided."""
+    """Tell whether a limit of a trial is met or missed by so little that noise may leave it undecided.
+
+    Sizes and counts of operators have no noise.
+    """
+    exact = {limit.metric for limit in target.limits if limit.metric.startswith("size.") or not limit.bound}
     shares = trial_violations(target, trial, tails)
-    return any(1.0 / CLEARLY < 1.0 + share < CLEARLY for name, share in shares.items() if not name.startswith("size."))
+    return any(1.0 / CLEARLY < 1.0 + share < CLEARLY for name, share in shares.items() if name not in exact)
 
 
 def p5_us(figures: Sequence[Figure]) -> float | None:
