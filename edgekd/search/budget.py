@@ -82,7 +82,8 @@ class Speed:
 
         Finalists are the more accurate candidates, hence the larger. The untouched model counts only where there is no
         other trial: it is larger than the students that are trained. Where trials were measured, and none came close
-        to a limit, one batch decides the comparison of finalists. ``tails`` as in `edgekd.search.space.feasible.violations`.
+        to a limit, one batch decides the comparison of finalists. ``tails`` as in
+        `edgekd.search.space.feasible.violations`.
         """
         known = [trial for trial in trials if trial.figures and not trial.candidate.plan.untouched]
         clear = bool(known) and not any(is_close(target, trial, tails) for trial in known)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgekd.devices._protocol import Load, MeasurePlan
+from edgekd.evidence import accuracy_of
 from edgekd.ir.space import Arch
 from edgekd.search.budget import (
     Budget,
@@ -92,8 +93,11 @@ def test_a_second_comparison_is_planned_where_a_trial_came_close(
     lab.search()
     (trial, *_) = [one for one in Run.open(lab.folder).trials() if p5_us(one.figures)]
     figures = [one.but(value=100.0) if one.metric == P5 else one for one in trial.figures]
+    for metric, value in (("operators.float", 0.0), ("delegation", 1.0)):
+        figures.append(accuracy_of(value, figures[0].subject, "counted").but(metric=metric))
     size = next(one.value for one in figures if one.metric == "size.file")
-    lab.target = make_lab(target={"budgets": {"latency": {"p95": p95}, "size": {"file": f"{size:.0f} B"}}}).target
+    budgets = {"latency": {"p95": p95}, "size": {"file": f"{size:.0f} B"}}
+    lab.target = make_lab(target={"budgets": budgets, "fully_integer": True, "delegation": "full"}).target
     speed = _speed(lab, [trial.but(figures=tuple(figures))], p95=1.1)
     assert speed.comparisons == comparisons
     batch_s = speed.measure_s(lab.plan.certify, 2) + speed.measure_s(lab.plan.certify, 1)

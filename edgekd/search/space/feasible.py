@@ -35,6 +35,7 @@ P5 = "latency.p5"
 """Ranking metric: the 5th percentile of one call."""
 CLEARLY = 1.25
 """Multiple of a bound beyond which a short measurement is a clear miss: on a busy machine it may be that far off."""
+_EXACT = ("size.", "operators.", "delegation")
 
 
 def violations(target: Target, figures: Sequence[Figure], tails: Mapping[str, float]) -> dict[str, float]:
@@ -93,11 +94,10 @@ def may_hold(target: Target, figures: Sequence[Figure], tails: Mapping[str, floa
 def is_close(target: Target, trial: TrialRecord, tails: Mapping[str, float]) -> bool:
     """Tell whether a limit of a trial is met or missed by so little that noise may leave it undecided.
 
-    Sizes and counts of operators have no noise.
+    Figures of the file alone have no noise.
     """
-    exact = {limit.metric for limit in target.limits if limit.metric.startswith("size.") or not limit.bound}
     shares = trial_violations(target, trial, tails)
-    return any(1.0 / CLEARLY < 1.0 + share < CLEARLY for name, share in shares.items() if name not in exact)
+    return any(1.0 / CLEARLY < 1.0 + share < CLEARLY for name, share in shares.items() if not name.startswith(_EXACT))
 
 
 def p5_us(figures: Sequence[Figure]) -> float | None:
