@@ -77,6 +77,14 @@ from safetensors.torch import save_file
 save_file(student().state_dict(), "w.safetensors")
 """
 
+SAVE = """
+import numpy as np
+from my_task import task
+
+found = task()
+np.savez("several.npz", **found["x_train"], y=found["y_train"])
+"""
+
 
 @pytest.fixture
 def project(edgekd):
@@ -99,6 +107,24 @@ def test_from_several_inputs_to_a_certified_file(project):
     assert verified.returncode in (0, 6), verified.stdout
     said = subprocess.run([sys.executable, str(bundle / "example.py")], capture_output=True, text=True, check=True)
     assert said.stdout.startswith("class ")
+
+
+def test_exported_and_certified_without_a_project(project):
+    """From the model, its weights and an .npz with an array for each input."""
+    project.write("draw.py", DRAW + SAVE)
+    subprocess.run([sys.executable, "draw.py"], cwd=project.folder, check=True)
+    done = project(
+        *("export", "my_model.py:student", "--weights", "w.safetensors", "--data", "several.npz"),
+        *("--precision", "int8", "--target", "target.yaml", "--output", "out"),
+    )
+    assert done.returncode in (0, 6), done.stderr
+    (bundle,) = [path.parent for path in (project.folder / "out").rglob("certificate.json")]
+    certificate = json.loads((bundle / "certificate.json").read_text())
+    assert certificate["parity"]["agree"] >= certificate["parity"]["samples"] - 2
+    assert [one["name"] for one in json.loads((bundle / "preprocess.json").read_text())["inputs"]] == [
+        *("picture", "words", "numbers")
+    ]
+    assert project("verify", str(bundle)).returncode in (0, 6)
 
 
 def test_such_a_model_is_pruned(project):
